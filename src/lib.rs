@@ -1,0 +1,6 @@
+//! Counts why containers of a Kubernetes cluster ended.
+
+pub mod core;
+pub mod pod;
+pub mod termination;
+pub mod time;
