@@ -4,3 +4,4 @@ pub mod core;
 pub mod pod;
 pub mod termination;
 pub mod time;
+pub mod watch;
