@@ -46,6 +46,7 @@ pub use client::{ConnectError, connect};
 pub use failure::{Failure, FailureReason};
 pub use stats::{EventKind, Health, Stats, UNREADY_AFTER_MS};
 pub use target::Target;
+pub(crate) use target::escape;
 
 /// The most requests in any ten minutes for one target, besides the further pages of lists that come through.
 pub const MAX_REQUESTS_IN_TEN_MINUTES: usize = 100;
