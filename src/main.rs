@@ -1,1 +1,3 @@
+//! The exporter's command.
+
 fn main() {}

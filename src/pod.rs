@@ -435,6 +435,9 @@ pub struct Event {
     /// Repetition, in events written by newer clients.
     #[serde(deserialize_with = "or_default")]
     pub series: EventSeries,
+    /// Who wrote it.
+    #[serde(deserialize_with = "or_default")]
+    pub source: EventSource,
 }
 
 impl Object for Event {
@@ -458,6 +461,15 @@ impl Event {
     pub fn occurrences(&self) -> u32 {
         u32::try_from(self.count.max(self.series.count)).unwrap_or(0).max(1)
     }
+}
+
+/// `source` of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct EventSource {
+    /// The node, for events of a kubelet.
+    #[serde(deserialize_with = "or_default")]
+    pub host: String,
 }
 
 /// `involvedObject` of an event.
