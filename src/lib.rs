@@ -2,5 +2,6 @@
 
 pub mod core;
 pub mod pod;
+pub mod sim;
 pub mod termination;
 pub mod time;
