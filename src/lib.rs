@@ -3,6 +3,7 @@
 pub mod board;
 pub mod core;
 pub mod duration;
+pub mod exporter;
 pub mod exposition;
 pub mod log;
 pub mod options;
@@ -12,6 +13,7 @@ pub mod publish;
 pub mod runbook;
 pub mod series;
 pub mod server;
+pub mod sim;
 pub mod termination;
 pub mod time;
 pub mod watch;
