@@ -14,6 +14,7 @@ pub mod runbook;
 pub mod series;
 pub mod server;
 pub mod sim;
+mod sources;
 pub mod termination;
 pub mod time;
 pub mod watch;

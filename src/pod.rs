@@ -44,12 +44,13 @@ where
     Ok(items.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect())
 }
 
+/// A time; containerd writes 1970 as the start of what could not be started.
 fn time<'de, D>(deserializer: D) -> Result<Option<Timestamp>, D::Error>
 where
     D: Deserializer<'de>,
 {
     let text: Option<std::borrow::Cow<'de, str>> = Option::deserialize(deserializer)?;
-    Ok(text.and_then(|text| Timestamp::parse(&text)))
+    Ok(text.and_then(|text| Timestamp::parse(&text)).filter(|time| *time > Timestamp::default()))
 }
 
 /// Present and not null, whatever it holds.

@@ -164,6 +164,7 @@ pub(crate) mod tests {
                 reason: Reason::OomKilled,
                 cause: Cause::OomLimit,
             },
+            count: 1,
             evidence: Evidence::Status,
             pod: format!("{name}-0").into(),
             node: "node-1".into(),

@@ -120,14 +120,14 @@ fn an_event_could_explain(case: &Case, cause: Cause) -> bool {
     hooked || (cause == Cause::Killed && matches!(case.exit_code, SIGKILL | SIGTERM))
 }
 
-/// 1. containerd reports StartError with 128, Docker ContainerCannotRun
+/// Rule 1: containerd reports StartError with 128, Docker ContainerCannotRun
 /// (pkg/kubelet/kuberuntime/kuberuntime_container.go, `toKubeContainerStatus`; containerd internal/cri/server).
 fn start_failed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     matches!(case.reason, Reason::StartError | Reason::ContainerCannotRun)
         .then_some((Cause::StartFailed, Evidence::Status))
 }
 
-/// 2. The runtime says OOMKilled when the cgroup's kill counter rose; the kubelet's OOM watcher writes SystemOOM
+/// Rule 2: The runtime says OOMKilled when the cgroup's kill counter rose; the kubelet's OOM watcher writes SystemOOM
 /// for a kill outside of any limit (pkg/kubelet/oom/oom_watcher_linux.go), which is all one sees on cgroup v1.
 fn out_of_memory(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     if case.exit_code != SIGKILL || !matches!(case.reason, Reason::OomKilled | Reason::Error) {
@@ -143,14 +143,14 @@ fn by_limit(case: &Case) -> (Cause, Evidence) {
     (if case.memory_limit { Cause::OomLimit } else { Cause::OomNode }, Evidence::Status)
 }
 
-/// 3. The kubelet could not find the container (pkg/kubelet/kubelet_pods.go, `convertToAPIContainerStatuses`),
+/// Rule 3: The kubelet could not find the container (pkg/kubelet/kubelet_pods.go, `convertToAPIContainerStatuses`),
 /// or the runtime lost it in a crash (containerd internal/cri/server/restart.go: 255, Unknown).
 fn lost(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     (case.made_up || matches!(case.reason, Reason::Unknown | Reason::ContainerStatusUnknown))
         .then_some((Cause::Lost, Evidence::Status))
 }
 
-/// 4. The whole pod was ended: `status.reason` first, then DisruptionTarget (see `facts.rs` for their sources).
+/// Rule 4: The whole pod was ended: `status.reason` first, then DisruptionTarget (see `facts.rs` for their sources).
 fn pod_ended(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     if case.followed || ended_on_its_own_before(case) {
         return None;
@@ -179,7 +179,7 @@ fn pod_ended(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     after.then_some((disruption.cause, Evidence::Status))
 }
 
-/// 5. The kubelet writes `Killing` before it stops a container (pkg/kubelet/kuberuntime/kuberuntime_container.go,
+/// Rule 5: The kubelet writes `Killing` before it stops a container (pkg/kubelet/kuberuntime/kuberuntime_container.go,
 /// `killContainer`), with the reason that `computePodActions` found (kuberuntime_manager.go).
 fn killed_by_kubelet(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     if let Some(cause) = witness.kill {
@@ -203,7 +203,7 @@ fn killed_by_kubelet(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)
     sandbox.then_some((Cause::SandboxChanged, Evidence::Event))
 }
 
-/// 6. The pod was being deleted (pkg/kubelet/pod_workers.go); one that is still there when its grace is over
+/// Rule 6: The pod was being deleted (pkg/kubelet/pod_workers.go); one that is still there when its grace is over
 /// gets SIGKILL. A static pod has no deletion in the API: `Stopping container` tells.
 fn pod_deleted(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     if case.followed || ended_on_its_own_before(case) {
@@ -222,7 +222,7 @@ fn pod_deleted(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     Some((cause, evidence))
 }
 
-/// 7. When a pod's own work is over, the kubelet stops its sidecars (pkg/kubelet/kuberuntime, `computePodActions`)
+/// Rule 7: When a pod's own work is over, the kubelet stops its sidecars (pkg/kubelet/kuberuntime, `computePodActions`)
 /// and what else runs in it.
 fn pod_completed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     let stopped = matches!(case.container_type, ContainerType::Sidecar | ContainerType::Ephemeral);
@@ -231,12 +231,12 @@ fn pod_completed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     after.then_some((Cause::PodCompleted, Evidence::Status))
 }
 
-/// 2, once 4 to 7 have not matched: a killed child leaves another code, and containerd's mark may be days old.
+/// Rule 2, once 4 to 7 have not matched: a killed child leaves another code, and containerd's mark may be days old.
 fn child_out_of_memory(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     (case.reason == Reason::OomKilled).then(|| by_limit(case))
 }
 
-/// 8. The kubelet's event filter lets through 25 events and then one in 5 minutes
+/// Rule 8: The kubelet's event filter lets through 25 events and then one in 5 minutes
 /// (k8s.io/client-go/tools/record/events_cache.go), so in a crash loop `Killing` stops; the status still tells
 /// that the startup probe had not let the container count as started.
 fn startup_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
@@ -252,29 +252,29 @@ fn startup_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause,
     }
 }
 
-/// 8. As above for the liveness probe, which only history can tell.
+/// Rule 8: As above for the liveness probe, which only history can tell.
 fn liveness_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     let not_started = case.startup_ms.is_some() && case.started == Some(false);
     (could_be_probe(case, case.liveness_ms?) && !not_started && witness.history == Some(Cause::LivenessProbe))
         .then_some((Cause::LivenessProbe, Evidence::History))
 }
 
-/// 9. Exit code 0.
+/// Rule 9: Exit code 0.
 fn completed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     (case.exit_code == 0).then_some((Cause::Completed, Evidence::Status))
 }
 
-/// 10. A signal that a process raises by its own fault.
+/// Rule 10: A signal that a process raises by its own fault.
 fn fatal_signal(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     is_fatal(case).then_some((Cause::FatalSignal, Evidence::Status))
 }
 
-/// 11. Any other signal, sender unknown.
+/// Rule 11: Any other signal, sender unknown.
 fn killed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     signal(case).map(|_| (Cause::Killed, Evidence::None))
 }
 
-/// 12. Any other code.
+/// Rule 12: Any other code.
 fn application(_: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     Some((Cause::Application, Evidence::Status))
 }

@@ -248,12 +248,6 @@ impl Account {
         self.attempt
     }
 
-    /// Ends accounted for.
-    #[must_use]
-    pub fn accounted(&self) -> u32 {
-        self.accounted
-    }
-
     /// Whether the status seen last showed it running.
     #[must_use]
     pub fn is_running(&self) -> bool {
