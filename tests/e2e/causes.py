@@ -6,8 +6,9 @@ scenarios, act, wait until every expected count is there, let the counters come 
 (container, exit code, cause) with its count, and nothing else may be counted for these workloads.
 
 Usage: causes.py [--only PHASE,…] [--record DIR]
---record keeps the watch streams of pods and events as gzipped NDJSON, with containerd's exits (exits), what the kubelet's
-log says it killed (kills) and what was done (causes.tsv): recordings that tests can replay. Exit status 1 on a difference.
+--record keeps, in a folder for each phase, the watch streams of pods and events as gzipped NDJSON, containerd's exits (exits),
+what the kubelet's log says it killed (kills) and what was done (causes.tsv): recordings that tests can replay. They end before
+the phase is cleared away. Exit status 1 on a difference.
 """
 
 import argparse
@@ -268,10 +269,7 @@ class Test:
         self.cluster, self.folder = Cluster(), scratch("causes")
         self.record = pathlib.Path(record) if record else None
         self.exporter = self.truth = None
-        self.watches, self.skipped = [], []
-        self.done = []
-        self.kubelet_log = self.cluster.dir / "log" / "kubelet.log"
-        self.log_from = self.kubelet_log.stat().st_size
+        self.skipped = []
 
     def kubectl(self, *arguments):
         return self.cluster.kubectl("-n", NAMESPACE, *arguments)
@@ -294,19 +292,10 @@ class Test:
         cluster.ctr("images", "tag", "--force", f"docker.io/{things.IMAGE}", f"docker.io/{things.SECOND_IMAGE}")
         self.truth = Truth(cluster, [NAMESPACE])
         self.truth.connected.wait(10)
-        if self.record:
-            self.record.mkdir(parents=True, exist_ok=True)
-            for resource in ("pods", "events"):
-                watch = Watch(cluster, f"/api/v1/{resource}", lambda *_: None, self.record / f"{resource}.ndjson.gz")
-                watch.start()
-                watch.synced.wait(20)
-                self.watches.append(watch)
         self.exporter = Exporter(self.folder, kubeconfig=cluster.kubeconfig)
         self.exporter.wait_until_ready()
 
     def end(self):
-        for watch in self.watches:
-            watch.stop()
         for thing in (self.exporter, self.truth):
             if thing is not None:
                 thing.stop()
@@ -316,6 +305,7 @@ class Test:
     def phase(self, name, scenarios, act=None):
         """Runs the scenarios of a phase and compares; returns the number of differences."""
         say(f"phase {name}: {len(scenarios)} scenarios")
+        recording = Recording(self, self.record / name) if self.record else None
         self.apply([thing for scenario in scenarios for thing in scenario.things])
         for scenario in scenarios:
             if scenario.act:
@@ -326,8 +316,7 @@ class Test:
         except Skip as reason:
             self.skipped.append(f"{name}: {reason}")
             say(f"SKIPPED {name}: {reason}")
-            self.clear()
-            return 0
+            scenarios = []
         try:
             until("all expected counts", 100, lambda: not self.differences(scenarios), every=2)
             self.exporter.settle(quiet=3, seconds=8)
@@ -335,7 +324,8 @@ class Test:
             pass  # Crash loops never rest; what is missing shows in the comparison.
         wrong = self.differences(scenarios)
         self.report(scenarios, wrong)
-        self.note(scenarios)
+        if recording:
+            recording.end(scenarios)
         self.clear()
         return len(wrong)
 
@@ -371,16 +361,45 @@ class Test:
                  if done == 0]
         print(table(rows, ("workload", "container", "exit code", "cause", "done", "seen", "")), flush=True)
 
-    def note(self, scenarios):
-        """Keeps what was done to each ended attempt of this phase, for a recording's causes.tsv."""
+
+class Recording:
+    """The streams of one phase, up to its comparison, with the truth beside them."""
+
+    def __init__(self, test, folder):
+        self.test, self.folder = test, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.before = {attempt.id for attempt in test.truth.all()}
+        self.kubelet_log = test.cluster.dir / "log" / "kubelet.log"
+        self.log_from = self.kubelet_log.stat().st_size
+        self.watches = []
+        for resource in ("pods", "events"):
+            watch = Watch(test.cluster, f"/api/v1/namespaces/{NAMESPACE}/{resource}", lambda *_: None,
+                          folder / f"{resource}.ndjson.gz", ignore_existing=True)
+            watch.start()
+            watch.synced.wait(20)
+            self.watches.append(watch)
+
+    def end(self, scenarios):
+        """Ends the streams and writes what containerd, the kubelet's log and the table of scenarios say."""
+        for watch in self.watches:
+            watch.stop()
+        ended = [attempt for attempt in self.test.truth.ended() if attempt.id not in self.before]
+        exits = [dict(namespace=a.namespace, pod=a.pod, uid=a.uid, container=a.container, container_id=a.id,
+                      exit_code=a.end[0], reason=a.end[1], finished_at=a.finished_at) for a in ended]
+        for name, entries in (("exits", exits), ("kills", self.kills())):
+            with gzip.open(self.folder / f"{name}.ndjson.gz", "wt", encoding="utf-8") as file:
+                file.writelines(json.dumps(entry) + "\n" for entry in entries)
         causes = {(s.kind, s.name, one, code): cause for s in scenarios for one, code, cause, _ in s.expected}
-        for attempt in self.truth.ended():
-            cause = causes.get((*self.truth.workload(attempt), attempt.container, str(attempt.end[0])))
-            if cause:
-                self.done.append((NAMESPACE, *self.truth.workload(attempt), attempt.container, str(attempt.end[0]), cause))
+        done = collections.Counter()
+        for attempt in ended:
+            key = (*self.test.truth.workload(attempt), attempt.container, str(attempt.end[0]))
+            done[(NAMESPACE, *key, causes.get(key, "?"))] += 1
+        rows = [("namespace", "workload_type", "workload", "container", "exit_code", "cause", "count"),
+                *((*key, str(count)) for key, count in sorted(done.items()))]
+        (self.folder / "causes.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
 
     def kills(self):
-        """What the kubelet's log says it killed since the test began, once per container id."""
+        """What the kubelet's log says it killed, once per container id."""
         found = {}
         with open(self.kubelet_log, encoding="utf-8", errors="replace") as log:
             log.seek(self.log_from)
@@ -389,17 +408,6 @@ class Test:
                     found.setdefault(match[2], dict(
                         namespace=match[3], pod=match[4], container=match[1], container_id=match[2], message=match[5]))
         return list(found.values())
-
-    def write_recording(self):
-        """Adds the truth to the recorded streams."""
-        exits = [dict(namespace=a.namespace, pod=a.pod, uid=a.uid, container=a.container, container_id=a.id,
-                      exit_code=a.end[0], reason=a.end[1], finished_at=a.finished_at) for a in self.truth.ended()]
-        for name, entries in (("exits", exits), ("kills", self.kills())):
-            with gzip.open(self.record / f"{name}.ndjson.gz", "wt", encoding="utf-8") as file:
-                file.writelines(json.dumps(entry) + "\n" for entry in entries)
-        rows = [(*key, str(count)) for key, count in sorted(collections.Counter(self.done).items())]
-        header = ("namespace", "workload_type", "workload", "container", "exit_code", "cause", "count")
-        (self.record / "causes.tsv").write_text("".join("\t".join(row) + "\n" for row in [header, *rows]))
 
 
 class Skip(Exception):
@@ -518,8 +526,6 @@ def run():
         evidence = {labels.get("evidence"): int(value) for labels, value
                     in test.exporter.metrics()["exitcode_exporter_cause_evidence_total"]}
         say(f"evidence: {evidence}")
-        if test.record:
-            test.write_recording()
     finally:
         test.end()
     say("not possible here: node_shutdown (needs systemd-logind), node_lost (needs a second node), "

@@ -241,13 +241,15 @@ class Watch(threading.Thread):
     """Follows a resource like any client: list, watch, and again from a list when the watch breaks.
 
     Calls `on(type, object)` for each event in order; with `record`, also keeps the raw lines, gzipped, in a file.
+    With `ignore_existing` what the first list holds is not passed on.
     """
 
-    def __init__(self, cluster, path, on, record=None):
+    def __init__(self, cluster, path, on, record=None, ignore_existing=False):
         super().__init__(daemon=True, name=f"watch {path}")
         self.cluster, self.path, self.on = cluster, path, on
         self.file = gzip.open(record, "wt", encoding="utf-8") if record else None
         self.synced, self.done = threading.Event(), threading.Event()
+        self.ignore_existing = ignore_existing
         self.lists = []
         self.connection = None
 
@@ -267,7 +269,7 @@ class Watch(threading.Thread):
         if status != 200:
             raise Failed(f"list {self.path}: {status}")
         kind = body["kind"].removesuffix("List")
-        for item in body["items"]:
+        for item in [] if self.ignore_existing and len(self.lists) == 1 else body["items"]:
             item = {"kind": kind, "apiVersion": body["apiVersion"], **item}
             self.take(json.dumps({"type": "ADDED", "object": item}))
         return body["metadata"]["resourceVersion"]

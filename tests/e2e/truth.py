@@ -65,7 +65,8 @@ class Truth:
     def __init__(self, cluster, namespaces):
         self.cluster, self.namespaces = cluster, set(namespaces)
         self.attempts, self.workloads, self.lock = {}, {}, threading.Lock()
-        self.known, self.early = set(), {}
+        # What earlier runs left behind is none of this run's business.
+        self.known, self.early = set((cluster.ctr("containers", "ls", "-q") or "").split()), {}
         self.statuses = None
         self.done = threading.Event()
         self.connected = threading.Event()
