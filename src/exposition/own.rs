@@ -358,13 +358,16 @@ fn counters<const N: usize>(
     Ok(())
 }
 
-fn gauges(
+fn gauges<N>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     watches: &[WatchSnapshot],
-    value: fn(&WatchSnapshot) -> f64,
-) -> Result<(), fmt::Error> {
+    value: fn(&WatchSnapshot) -> N,
+) -> Result<(), fmt::Error>
+where
+    ConstGauge<N>: EncodeMetric,
+{
     let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
     for watch in watches {
         ConstGauge::new(value(watch)).encode(family.encode_family(&[("resource", watch.resource)])?)?;

@@ -98,7 +98,10 @@ pub struct Series {
     idle: BTreeSet<(Timestamp, Arc<str>)>,
     /// The last count on each node.
     node_counted: BTreeMap<Box<str>, Timestamp>,
+    /// How many series there are, without those of overflow.
     len: usize,
+    /// How many overflow series there are: at most one a counter.
+    overflow_len: usize,
     evicted: u64,
     overflowed: u64,
 }
@@ -120,6 +123,7 @@ impl Series {
             idle: BTreeSet::new(),
             node_counted: BTreeMap::new(),
             len: 0,
+            overflow_len: 0,
             evicted: 0,
             overflowed: 0,
         }
@@ -285,7 +289,7 @@ impl Series {
     }
 
     fn note_overflow(&mut self, exists: bool) {
-        self.len += usize::from(!exists);
+        self.overflow_len += usize::from(!exists);
         self.overflowed += 1;
     }
 
@@ -339,16 +343,16 @@ impl Series {
     /// How many series are exposed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.len + self.overflow_len
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// How many there may be.
+    /// How many there may be, those of overflow aside.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.options.max_series
