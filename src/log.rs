@@ -177,8 +177,9 @@ fn text(
     let is_termination = target == TERMINATION;
     for (name, value) in fields {
         match value {
-            Value::String(text) if *name == "message" && !is_termination => write!(out, " {text}")?,
+            Value::String(text) if *name == "message" && !is_termination => write!(out, " {}", clean(text))?,
             Value::String(text) if is_plain(text) => write!(out, " {name}={text}")?,
+            Value::String(text) => write!(out, " {name}={}", quoted(text))?,
             Value::Null => write!(out, " {name}=\"\"")?,
             value => write!(out, " {name}={value}")?,
         }
@@ -188,7 +189,19 @@ fn text(
 
 /// Needs no quotes in `key=value`.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\'))
+    !text.is_empty()
+        && !text.contains(|c| is_dangerous(c) || c.is_whitespace() || matches!(c, '"' | '=' | '\\'))
+}
+
+/// In quotes, with the escapes of Rust and Go.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        if is_dangerous(c) || matches!(c, '"' | '\\') { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.push('"');
+    out
 }
 
 fn json(
@@ -200,6 +213,10 @@ fn json(
 ) -> fmt::Result {
     write!(out, "{{\"timestamp\":\"{time}\",\"level\":\"{level}\",\"target\":{}", Value::from(target))?;
     for (name, value) in fields {
+        let value = match value {
+            Value::String(text) => Value::from(clean(&text)),
+            value => value,
+        };
         let taken = matches!(name, "timestamp" | "level" | "target");
         write!(out, ",{}:{value}", Value::from(if taken { format!("{name}_") } else { name.to_owned() }))?;
     }
@@ -235,10 +252,13 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, Value::from(clean(value)));
+        self.set(field, Value::from(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,8 @@ use crate::termination::{Cause, ExitCode};
 
 /// The answer.
 #[derive(Serialize)]
-struct Answer {
-    terminations: Vec<Row>,
+struct Answer<'a> {
+    terminations: Vec<Row<'a>>,
 }
 
 /// The answer to a request that can't be understood.
@@ -38,8 +38,8 @@ pub(super) async fn terminations(
     };
     let options = &app.published.options;
     let found = app.published.terminations(&query);
-    let row = |termination: &Arc<_>| Row::new(termination, &options.runbooks, options.show_messages);
-    let answer = Answer { terminations: found.iter().map(row).collect() };
+    let terminations = found.iter().map(|row| Row::new(row, &options.runbooks, options.show_messages)).collect();
+    let answer = Answer { terminations };
     json(StatusCode::OK, Held::new(encode(&answer), permit))
 }
 
