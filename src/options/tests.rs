@@ -1,6 +1,7 @@
 //! The command line: what is read, and the one line for what is wrong.
 
 use std::ffi::OsString;
+use std::io::Write;
 
 use super::*;
 
@@ -212,7 +213,7 @@ fn child() {
         Ok(options) => format!("{:?} {:?}", options.publish(), options.watched_namespaces()),
         Err(error) => error.to_string(),
     };
-    println!("OPTIONS {options}");
+    writeln!(std::io::stdout(), "OPTIONS {options}").unwrap();
 }
 
 #[test]

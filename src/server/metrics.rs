@@ -65,7 +65,7 @@ async fn encoded(app: &App, format: Format, zero_for: Option<Duration>, gzip: bo
         encode(&published, format, zero_for, gzip)
     };
     let bytes = tokio::task::spawn_blocking(encode).await.ok()??;
-    Some(Held::new(bytes, held))
+    Some(Held::bytes(bytes, held))
 }
 
 fn encode(published: &Published, format: Format, zero_for: Option<Duration>, gzip: bool) -> Option<Vec<u8>> {

@@ -38,9 +38,10 @@ pub(super) async fn terminations(
     };
     let options = &app.published.options;
     let found = app.published.terminations(&query);
-    let terminations = found.iter().map(|row| Row::new(row, &options.runbooks, options.show_messages)).collect();
+    let terminations =
+        found.iter().map(|row| Row::new(row, &options.runbooks, options.show_messages)).collect();
     let answer = Answer { terminations };
-    json(StatusCode::OK, Held::new(encode(&answer), permit))
+    json(StatusCode::OK, Held::bytes(encode(&answer), permit))
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
