@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
-use crate::log::clean;
 use crate::runbook::Runbooks;
 use crate::termination::{Cause, ExitCode, Termination, signal_name};
+use crate::text::{clean, cut};
 
 /// How many terminations are kept, and the most that a query returns.
 pub const CAPACITY: usize = 1000;
@@ -174,9 +174,7 @@ impl<'a> Row<'a> {
 #[must_use]
 pub fn message(termination: &Termination) -> Option<&str> {
     const MOST: usize = 1024;
-    let message = termination.message.as_deref()?;
-    let end = (0..=message.len().min(MOST)).rev().find(|&i| message.is_char_boundary(i)).unwrap_or(0);
-    Some(&message[..end])
+    termination.message.as_deref().map(|message| cut(message, MOST))
 }
 
 fn cleaned<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {

@@ -4,7 +4,6 @@
 //! error that stands still holds the exporter up as it does any program in a container. Values of any content
 //! stay on their line and show no control character.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
@@ -19,6 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::board::Row;
 use crate::runbook::Runbooks;
 use crate::termination::Termination;
+use crate::text::{clean, is_dangerous};
 
 /// Target of the lines of terminations.
 pub const TERMINATION: &str = "termination";
@@ -122,27 +122,6 @@ pub fn termination(termination: &Termination, runbooks: &Runbooks) {
     } else {
         line!(tracing::Level::INFO);
     }
-}
-
-/// The value with all that could break a line, steer a terminal or turn the reading direction written as an
-/// escape: control characters, line and paragraph separators, bidirectional controls.
-#[must_use]
-pub fn clean(value: &str) -> Cow<'_, str> {
-    if !value.chars().any(is_dangerous) {
-        return Cow::Borrowed(value);
-    }
-    let mut out = String::with_capacity(value.len() + 16);
-    for c in value.chars() {
-        if is_dangerous(c) { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    Cow::Owned(out)
-}
-
-fn is_dangerous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
 /// The formatter of lines. It writes the fields itself: the termination message is a field of the name that

@@ -13,10 +13,11 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use values::{CopyLabel, InvalidValue, ListenAddress, ListenHost, Namespaces, RunbookUrl};
 
 use crate::duration::PromDuration;
-use crate::log::{LogFormat, LogLevel, clean};
+use crate::log::{LogFormat, LogLevel};
 use crate::publish::PublishOptions;
 use crate::runbook::Runbooks;
 use crate::series::SeriesOptions;
+use crate::text::clean;
 
 /// Where the exporter listens if nothing else is said.
 pub const DEFAULT_PORT: u16 = 10137;

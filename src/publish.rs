@@ -93,7 +93,7 @@ impl Published {
     }
 
     fn note(&self, termination: &Termination) {
-        self.own.evidence(termination.evidence);
+        self.own.evidence(termination.evidence, termination.count);
         if let Some(finished) = termination.finished_at {
             self.own.detection_delay(termination.counted_at.since(finished));
         }
@@ -164,6 +164,7 @@ pub(crate) mod tests {
                 reason: Reason::OomKilled,
                 cause: Cause::OomLimit,
             },
+            count: 1,
             evidence: Evidence::Status,
             pod: format!("{name}-0").into(),
             node: "node-1".into(),

@@ -1,5 +1,7 @@
 //! The server over real sockets: what it answers, and what it does not put up with.
 
+#![cfg(test)]
+
 use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +44,7 @@ fn termination(workload: &str) -> Termination {
             reason: Reason::OomKilled,
             cause: Cause::OomLimit,
         },
+        count: 1,
         evidence: Evidence::Status,
         pod: format!("{workload}-0").into(),
         node: "node-1".into(),

@@ -203,9 +203,9 @@ impl OwnMetrics {
         self.baselines.get_or_create(&baseline_label(reason)).inc();
     }
 
-    /// A cause was decided by this.
-    pub fn evidence(&self, evidence: Evidence) {
-        self.evidence.get_or_create(&evidence_label(evidence)).inc();
+    /// The cause of so many terminations was decided by this.
+    pub fn evidence(&self, evidence: Evidence, terminations: u32) {
+        self.evidence.get_or_create(&evidence_label(evidence)).inc_by(u64::from(terminations));
     }
 
     /// A termination was counted so many milliseconds after its end; clocks may differ, so a negative delay is 0.

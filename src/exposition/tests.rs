@@ -29,7 +29,7 @@ fn some() -> (Series, OwnMetrics) {
     });
     let mut web = termination("web");
     web.subject.extra = Arc::new(["a\"b\\c\nd".into(), "web-0".into()]);
-    let restarted = Effect::Restarted { subject: web.subject.clone(), outcome: web.outcome };
+    let restarted = Effect::Restarted { subject: web.subject.clone(), outcome: web.outcome, count: 1 };
     let workload = web.subject.workload.clone();
     for effect in [
         Effect::Terminated(Box::new(termination("db"))),
@@ -60,7 +60,7 @@ fn some() -> (Series, OwnMetrics) {
     own.set_pods(12);
     own.set_pending(1);
     own.baseline(BaselineReason::FirstList);
-    own.evidence(Evidence::Status);
+    own.evidence(Evidence::Status, 1);
     own.detection_delay(1500);
     own.detection_delay(-300);
     own.detection_delay(3_600_000);

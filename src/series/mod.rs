@@ -133,7 +133,7 @@ impl Series {
     pub fn apply(&mut self, effect: &Effect, now: Timestamp) {
         match effect {
             Effect::Terminated(termination) => self.terminated(termination, now),
-            Effect::Restarted { subject, outcome } => self.restarted(subject, outcome, now),
+            Effect::Restarted { subject, outcome, count } => self.restarted(subject, outcome, *count, now),
             Effect::PodFailed { workload, extra, failure } => self.pod_failed(workload, extra, *failure, now),
             Effect::WorkloadPods { workload, pods } => self.workload_pods(workload, *pods, now),
             Effect::LookUp(_) | Effect::OwnerCached | Effect::Baseline(_) | Effect::UnobservedPod => {}
@@ -143,16 +143,17 @@ impl Series {
     fn terminated(&mut self, termination: &Termination, now: Timestamp) {
         let subject = &termination.subject;
         let group = self.touch(&subject.workload, now);
-        self.count_container(&group, Counter::Terminations, subject, &termination.outcome, now);
-        self.count_node(&group, &termination.node, termination.outcome.cause.as_str(), now);
+        let by = termination.count;
+        self.count_container(&group, Counter::Terminations, subject, &termination.outcome, by, now);
+        self.count_node(&group, &termination.node, termination.outcome.cause.as_str(), by, now);
         let ended = termination.finished_at.unwrap_or(termination.counted_at);
         self.note_last_termination(&group, subject, ended);
         self.settle(&group);
     }
 
-    fn restarted(&mut self, subject: &Subject, outcome: &Outcome, now: Timestamp) {
+    fn restarted(&mut self, subject: &Subject, outcome: &Outcome, by: u32, now: Timestamp) {
         let group = self.touch(&subject.workload, now);
-        self.count_container(&group, Counter::Restarts, subject, outcome, now);
+        self.count_container(&group, Counter::Restarts, subject, outcome, by, now);
         self.settle(&group);
     }
 
@@ -167,10 +168,10 @@ impl Series {
                     &["namespace", "workload_type", "workload", "reason"],
                     &self.extra_names,
                 );
-                self.note_overflow(self.pod_failures.contains_key(key.as_str()));
+                self.note_overflow(self.pod_failures.contains_key(key.as_str()), 1);
             }
         }
-        count(self.pod_failures.entry(key.into()).or_insert(Sample::new(now)));
+        count(self.pod_failures.entry(key.into()).or_insert(Sample::new(now)), 1);
         self.settle(&group);
     }
 
@@ -230,6 +231,7 @@ impl Series {
         which: Counter,
         subject: &Subject,
         outcome: &Outcome,
+        by: u32,
         now: Timestamp,
     ) {
         let mut key = labels::outcome(subject, outcome, &self.extra_names);
@@ -238,7 +240,7 @@ impl Series {
                 self.note_counter(group);
             } else {
                 key = labels::overflow(&CONTAINER_LABELS, &self.extra_names);
-                self.note_overflow(self.has_counter(&key, which));
+                self.note_overflow(self.has_counter(&key, which), by);
             }
         }
         let counters = self.containers.entry(key.into()).or_default();
@@ -246,7 +248,7 @@ impl Series {
             Counter::Terminations => &mut counters.terminations,
             Counter::Restarts => &mut counters.restarts,
         };
-        count(slot.get_or_insert(Sample::new(now)));
+        count(slot.get_or_insert(Sample::new(now)), by);
     }
 
     fn has_counter(&self, key: &str, which: Counter) -> bool {
@@ -256,7 +258,7 @@ impl Series {
         })
     }
 
-    fn count_node(&mut self, group: &Arc<str>, node: &str, cause: &str, now: Timestamp) {
+    fn count_node(&mut self, group: &Arc<str>, node: &str, cause: &str, by: u32, now: Timestamp) {
         let node = labels::node(node);
         let mut key = labels::node_cause(&node, cause);
         let exists = self.nodes.contains_key(key.as_str());
@@ -265,9 +267,9 @@ impl Series {
             self.node_counted.insert(node.into(), now);
         } else {
             key = labels::overflow(&["node", "cause"], &[]);
-            self.note_overflow(self.nodes.contains_key(key.as_str()));
+            self.note_overflow(self.nodes.contains_key(key.as_str()), by);
         }
-        count(self.nodes.entry(key.into()).or_insert(Sample::new(now)));
+        count(self.nodes.entry(key.into()).or_insert(Sample::new(now)), by);
     }
 
     /// A gauge has no overflow series: without room it is not shown.
@@ -288,9 +290,9 @@ impl Series {
         }
     }
 
-    fn note_overflow(&mut self, exists: bool) {
+    fn note_overflow(&mut self, exists: bool, by: u32) {
         self.overflow_len += usize::from(!exists);
-        self.overflowed += 1;
+        self.overflowed = self.overflowed.saturating_add(u64::from(by));
     }
 
     /// Room for one more series, if need be at the cost of other workloads that have no pods.
@@ -405,8 +407,8 @@ impl Series {
 const CONTAINER_LABELS: [&str; 8] =
     ["namespace", "workload_type", "workload", "container", "container_type", "exit_code", "reason", "cause"];
 
-fn count(sample: &mut Sample) {
-    sample.value = sample.value.saturating_add(1);
+fn count(sample: &mut Sample, by: u32) {
+    sample.value = sample.value.saturating_add(u64::from(by));
 }
 
 /// Removes the entries whose labels begin with `identity` and go on.

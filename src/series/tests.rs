@@ -20,7 +20,10 @@ fn ended(series: &mut Series, workload: &str, now: Timestamp) {
 
 fn restarted(series: &mut Series, workload: &str, now: Timestamp) {
     let termination = termination(workload);
-    series.apply(&Effect::Restarted { subject: termination.subject, outcome: termination.outcome }, now);
+    series.apply(
+        &Effect::Restarted { subject: termination.subject, outcome: termination.outcome, count: 1 },
+        now,
+    );
 }
 
 fn failed(series: &mut Series, workload: &str, now: Timestamp) {

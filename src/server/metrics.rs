@@ -14,8 +14,8 @@ use flate2::write::GzEncoder;
 use super::{App, Held, MAX_ZERO_FOR, line, negotiate};
 use crate::duration::PromDuration;
 use crate::exposition::Format;
-use crate::log::clean;
 use crate::publish::Published;
+use crate::text::clean;
 
 /// Every scraper of the Prometheus family sends it; other clients see true values at once.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::{App, Held};
 use crate::board::{self, CAPACITY, Row};
-use crate::log::clean;
 use crate::termination::{Cause, ExitCode};
+use crate::text::clean;
 
 /// The answer.
 #[derive(Serialize)]
