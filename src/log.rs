@@ -80,7 +80,11 @@ where
         .with_target("kube_client", LevelFilter::ERROR)
         .with_target("exitcode_exporter", level)
         .with_target(TERMINATION, level);
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(writer);
+    // A reader that closed standard error is no reason to write there that it did, which would panic.
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(writer)
+        .log_internal_errors(false);
     tracing_subscriber::registry().with(filter).with(lines)
 }
 

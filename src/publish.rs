@@ -118,6 +118,12 @@ impl Published {
         out
     }
 
+    /// How many series are exposed.
+    #[must_use]
+    pub fn series_len(&self) -> usize {
+        self.series().len()
+    }
+
     /// The last terminations that match, newest first.
     #[must_use]
     pub fn terminations(&self, query: &Query) -> Vec<Arc<Termination>> {

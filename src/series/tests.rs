@@ -313,3 +313,70 @@ fn nothing_is_left_of_many_workloads_that_came_and_went() {
     assert!(series.groups.is_empty() && series.idle.is_empty() && series.node_counted.is_empty());
     assert!(series.containers.is_empty() && series.last_terminations.is_empty());
 }
+
+/// One step of a random life: what, to which of a few workloads, and how many seconds later.
+type Step = (u8, u8, u8, u16);
+
+/// Every counter series by family and labels.
+fn counters(series: &Series) -> BTreeMap<(char, String), Sample> {
+    let family = |letter: char, of: Vec<(&str, &Sample)>| {
+        of.into_iter().map(move |(labels, sample)| ((letter, labels.to_owned()), *sample)).collect::<Vec<_>>()
+    };
+    let mut all = BTreeMap::new();
+    all.extend(family('T', series.terminations().collect()));
+    all.extend(family('R', series.restarts().collect()));
+    all.extend(family('F', series.pod_failures().collect()));
+    all.extend(family('N', series.node_terminations().collect()));
+    all
+}
+
+fn live(max_series: usize, steps: &[Step]) {
+    let mut series = limited(max_series);
+    let mut now = at(0);
+    let mut pods_of: BTreeMap<String, u32> = BTreeMap::new();
+    for (kind, which, number, seconds) in steps {
+        now = now.plus_ms(i64::from(*seconds) * 1000);
+        let workload = format!("w{}", which % 5);
+        let before = counters(&series);
+        match kind % 6 {
+            0 | 1 => {
+                let mut termination = termination(&workload);
+                termination.node = format!("n{}", number % 3).into();
+                termination.outcome.exit_code = ExitCode(Some(i32::from(number % 3)));
+                series.apply(&Effect::Terminated(Box::new(termination)), now);
+            }
+            2 => restarted(&mut series, &workload, now),
+            3 => failed(&mut series, &workload, now),
+            4 => {
+                let count = u32::from(number % 3);
+                pods(&mut series, &workload, count, now);
+                pods_of.insert(workload, count);
+            }
+            _ => series.expire(now),
+        }
+        shown(&series);
+        assert!(series.len <= max_series && series.overflow_len <= 4);
+        let after = counters(&series);
+        for (key, old) in &before {
+            let alive =
+                pods_of.iter().any(|(name, pods)| *pods > 0 && key.1.contains(&format!("\"{name}\"")));
+            match after.get(key) {
+                Some(new) => assert!(new.born == old.born && new.value >= old.value, "{key:?} went back"),
+                None => assert!(!alive && !key.1.contains("overflow"), "{key:?} went while it has pods"),
+            }
+        }
+    }
+    series.expire(now.plus_ms(i64::from(u32::MAX)));
+    let alive = pods_of.values().filter(|pods| **pods > 0).count();
+    assert!(series.groups.len() <= alive, "only workloads with pods are left");
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_happens_bounds_hold_and_no_counter_goes_back(
+        max_series in 0..20_usize,
+        steps in proptest::collection::vec(proptest::prelude::any::<Step>(), 0..120),
+    ) {
+        live(max_series, &steps);
+    }
+}
