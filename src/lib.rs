@@ -32,7 +32,7 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`termination`], [`time`] | the field's words and points in time |
+//! | [`termination`], [`time`], [`text`] | the field's words, points in time, text made fit to be shown |
 //! | [`pod`] | what is read of the API's objects |
 //! | [`core`] | the counting, synchronous and without IO |
 //! | [`watch`], [`owners`] | list, watch and look-ups, through every fault |
@@ -58,5 +58,6 @@ pub mod server;
 pub mod sim;
 mod sources;
 pub mod termination;
+pub mod text;
 pub mod time;
 pub mod watch;

@@ -89,5 +89,5 @@ pub fn is_windows(pod: &Pod) -> bool {
 
 /// A termination message as it is kept.
 pub fn cut(message: &str) -> Box<str> {
-    message.get(..message.floor_char_boundary(MESSAGE_BYTES)).unwrap_or_default().into()
+    crate::text::cut(message, MESSAGE_BYTES).into()
 }
