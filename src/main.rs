@@ -1,1 +1,65 @@
-fn main() {}
+//! The exporter's command: reads the options, connects, and runs until it is told to stop.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use exitcode_exporter::options::{NoOptions, Options};
+use exitcode_exporter::{exporter, log, server, watch};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args_os()) {
+        Ok(options) => options,
+        Err(NoOptions::Asked(text)) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(NoOptions::Wrong(line)) => {
+            let _ = writeln!(std::io::stderr(), "{line}");
+            return ExitCode::from(2);
+        }
+    };
+    log::init(options.log_format, options.log_level);
+    match start(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "exitcode-exporter: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &Options) -> anyhow::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    let result = runtime.block_on(run(options));
+    // What still blocks (a name look-up) must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(options: &Options) -> anyhow::Result<()> {
+    let listeners = server::bind(&options.listen_addresses())?;
+    let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    exporter::run(client, options, listeners, told_to_stop()?).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM or SIGINT. Bound at once, so that none is lost while starting.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

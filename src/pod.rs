@@ -44,12 +44,13 @@ where
     Ok(items.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect())
 }
 
+/// A time; containerd writes 1970 as the start of what could not be started.
 fn time<'de, D>(deserializer: D) -> Result<Option<Timestamp>, D::Error>
 where
     D: Deserializer<'de>,
 {
     let text: Option<std::borrow::Cow<'de, str>> = Option::deserialize(deserializer)?;
-    Ok(text.and_then(|text| Timestamp::parse(&text)))
+    Ok(text.and_then(|text| Timestamp::parse(&text)).filter(|time| *time > Timestamp::default()))
 }
 
 /// Present and not null, whatever it holds.
@@ -435,6 +436,9 @@ pub struct Event {
     /// Repetition, in events written by newer clients.
     #[serde(deserialize_with = "or_default")]
     pub series: EventSeries,
+    /// Who wrote it.
+    #[serde(deserialize_with = "or_default")]
+    pub source: EventSource,
 }
 
 impl Object for Event {
@@ -458,6 +462,15 @@ impl Event {
     pub fn occurrences(&self) -> u32 {
         u32::try_from(self.count.max(self.series.count)).unwrap_or(0).max(1)
     }
+}
+
+/// `source` of an event.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct EventSource {
+    /// The node, for events of a kubelet.
+    #[serde(deserialize_with = "or_default")]
+    pub host: String,
 }
 
 /// `involvedObject` of an event.

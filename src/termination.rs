@@ -358,6 +358,8 @@ pub struct Termination {
     pub subject: Subject,
     /// Its labels.
     pub outcome: Outcome,
+    /// How many: more than one only where no record was visible.
+    pub count: u32,
     /// What decided the cause.
     pub evidence: Evidence,
     /// The pod's name.

@@ -1,6 +1,19 @@
 //! The core: inputs in, effects out. Synchronous, without IO, without errors; one task owns it.
 
+mod cause;
+mod evidence;
+mod facts;
+mod ledger;
+mod memory;
+mod observation;
+mod pending;
+mod pods;
+mod state;
+mod workload;
+
 use std::sync::Arc;
+
+pub use state::{Options, State};
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +103,8 @@ pub enum Effect {
         subject: Subject,
         /// Labels of the termination.
         outcome: Outcome,
+        /// How many: more than one only where no record of the termination was visible.
+        count: u32,
     },
     /// A pod failed as a whole.
     PodFailed {
@@ -100,7 +115,7 @@ pub enum Effect {
         /// Why.
         failure: PodFailure,
     },
-    /// So many pods of this workload are known; sent for workloads that were counted on, at each change.
+    /// So many pods of this workload are known; sent at each change and with each count.
     WorkloadPods {
         /// Which.
         workload: Workload,

@@ -1,0 +1,179 @@
+//! The last terminations, for people and for the API.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::log::clean;
+use crate::runbook::Runbooks;
+use crate::termination::{Cause, ExitCode, Termination, signal_name};
+
+/// How many terminations are kept, and the most that a query returns.
+pub const CAPACITY: usize = 1000;
+
+/// The last terminations in the order in which they were counted.
+#[derive(Debug, Default)]
+pub struct Board {
+    rows: VecDeque<Arc<Termination>>,
+}
+
+/// Which terminations are asked for; what is `None` matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// The namespace.
+    pub namespace: Option<String>,
+    /// The workload's name.
+    pub workload: Option<String>,
+    /// The exit code.
+    pub exit_code: Option<ExitCode>,
+    /// The cause.
+    pub cause: Option<Cause>,
+    /// At most so many.
+    pub limit: Option<usize>,
+}
+
+impl Query {
+    fn matches(&self, termination: &Termination) -> bool {
+        let workload = &termination.subject.workload;
+        self.namespace.as_deref().is_none_or(|namespace| namespace == &*workload.namespace)
+            && self.workload.as_deref().is_none_or(|name| name == &*workload.name)
+            && self.exit_code.is_none_or(|code| code == termination.outcome.exit_code)
+            && self.cause.is_none_or(|cause| cause == termination.outcome.cause)
+    }
+}
+
+impl Board {
+    /// Adds the newest.
+    pub fn add(&mut self, termination: Termination) {
+        while self.rows.len() >= CAPACITY {
+            self.rows.pop_front();
+        }
+        self.rows.push_back(Arc::new(termination));
+    }
+
+    /// What matches, newest first.
+    #[must_use]
+    pub fn query(&self, query: &Query) -> Vec<Arc<Termination>> {
+        let limit = query.limit.unwrap_or(CAPACITY);
+        self.rows.iter().rev().filter(|row| query.matches(row)).take(limit).cloned().collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// A termination in the words of the log line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Row {
+    /// Namespace.
+    pub namespace: String,
+    /// Pod.
+    pub pod: String,
+    /// Node.
+    pub node: String,
+    /// Workload type.
+    pub workload_type: String,
+    /// Workload.
+    pub workload: String,
+    /// Container.
+    pub container: String,
+    /// Container type.
+    pub container_type: &'static str,
+    /// Exit code; null where it is not known.
+    pub exit_code: Option<i32>,
+    /// Name of the signal; null where the exit code tells none.
+    pub signal: Option<&'static str>,
+    /// Reason.
+    pub reason: &'static str,
+    /// Cause.
+    pub cause: &'static str,
+    /// What decided the cause.
+    pub evidence: &'static str,
+    /// RFC 3339; null where no record showed it.
+    pub started_at: Option<String>,
+    /// RFC 3339; null where no record showed it.
+    pub finished_at: Option<String>,
+    /// Seconds; null where it is not known.
+    pub ran_for: Option<f64>,
+    /// `restartCount` of the status.
+    pub restart_count: u32,
+    /// Image.
+    pub image: String,
+    /// The termination message, cut and escaped; null where there is none.
+    #[serde(skip_serializing_if = "Hidden::is_hidden")]
+    pub message: Hidden,
+    /// Link to the runbook.
+    pub runbook: String,
+}
+
+/// A value that is shown only on request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Hidden {
+    /// Not even the key appears.
+    Hidden,
+    /// The value, if there is one.
+    Shown(Option<String>),
+}
+
+impl Hidden {
+    fn is_hidden(&self) -> bool {
+        *self == Self::Hidden
+    }
+}
+
+impl Row {
+    /// The row of a termination; its message, which may hold log lines, only if `messages` says so.
+    #[must_use]
+    pub fn new(termination: &Termination, runbooks: &Runbooks, messages: bool) -> Self {
+        let Termination { subject, outcome, .. } = termination;
+        let text = |value: &str| clean(value).into_owned();
+        Self {
+            namespace: text(&subject.workload.namespace),
+            pod: text(&termination.pod),
+            node: text(&termination.node),
+            workload_type: text(&subject.workload.workload_type),
+            workload: text(&subject.workload.name),
+            container: text(&subject.container),
+            container_type: subject.container_type.as_str(),
+            exit_code: outcome.exit_code.0,
+            signal: termination.signal().map(signal_name),
+            reason: outcome.reason.as_str(),
+            cause: outcome.cause.as_str(),
+            evidence: termination.evidence.as_str(),
+            started_at: termination.started_at.map(|at| at.to_string()),
+            finished_at: termination.finished_at.map(|at| at.to_string()),
+            ran_for: ran_for(termination),
+            restart_count: termination.restart_count,
+            image: text(&termination.image),
+            message: if messages { Hidden::Shown(message(termination)) } else { Hidden::Hidden },
+            runbook: runbooks.link(termination),
+        }
+    }
+}
+
+/// The termination message, cut at 1 KiB of what was written, with its control characters escaped.
+#[must_use]
+pub fn message(termination: &Termination) -> Option<String> {
+    const MOST: usize = 1024;
+    let message = termination.message.as_deref()?;
+    let end = (0..=message.len().min(MOST)).rev().find(|&i| message.is_char_boundary(i)).unwrap_or(0);
+    Some(clean(&message[..end]).into_owned())
+}
+
+/// Seconds from start to end, never negative.
+#[allow(clippy::cast_precision_loss)] // exact for 285,000 years
+fn ran_for(termination: &Termination) -> Option<f64> {
+    let ms = termination.finished_at?.since(termination.started_at?);
+    Some(ms.max(0) as f64 / 1000.0)
+}

@@ -1,0 +1,391 @@
+//! What events tell: recent kills, probe failures and out-of-memory kills, all bounded, and the history of
+//! confirmed probe kills.
+//!
+//! Events explain; they never make or raise a count, since the kubelet drops them. They come before or after
+//! the status, twice, and aggregated; they are matched by the times on the node's clock, and each explains one end.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::{Case, Witness};
+use super::facts::SECOND;
+use super::ledger::hash;
+use crate::pod::Event;
+use crate::termination::{Cause, ExitCode, Reason, Workload};
+use crate::time::Timestamp;
+
+/// Facts kept of one pod. Bounded: a crash loop goes on for ever; the newest explain.
+const FACTS_PER_POD: usize = 48;
+/// Pods with facts. Bounded: a rollout of thousands writes an event for each; the oldest go first.
+const PODS: usize = 50_000;
+/// SystemOOM times kept of one node, and nodes kept.
+const OOMS_PER_NODE: usize = 32;
+const NODES: usize = 20_000;
+/// How long facts of a pod that is not known stay: it may be about to be seen, or is gone.
+const STRANGERS_MS: i64 = 60_000;
+/// How long a confirmed probe kill speaks for later ones.
+const HISTORY_MS: i64 = 24 * 3600 * 1000;
+/// Containers with a history.
+const HISTORIES: usize = 20_000;
+/// A probe failed at most so long before the kubelet stopped the container for it.
+const UNHEALTHY_MS: i64 = 2000;
+/// A SystemOOM is at most so far from the end that it explains.
+const SYSTEM_OOM_MS: i64 = 2000;
+/// Differences of clocks below this are the delay of events and the cut to whole seconds.
+const LEAST_SKEW_MS: i64 = 4000;
+/// Samples of a node's clock that count.
+const SKEW_SAMPLES: usize = 8;
+
+/// One thing that an event told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Told {
+    /// The kubelet killed a container for this cause.
+    Kill(Cause),
+    /// `Stopping container`.
+    Stopping,
+    /// This probe failed.
+    Unhealthy(Cause),
+    /// `SandboxChanged`.
+    SandboxChanged,
+    /// The whole pod is ended: Evicted, Preempting, DeadlineExceeded.
+    PodEnded,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fact {
+    told: Told,
+    /// Empty for the pod.
+    container: Box<str>,
+    at: Timestamp,
+    /// Of the event object and its count: the same twice is one.
+    event: (u64, u32),
+    used: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct PodFacts {
+    facts: Vec<Fact>,
+    arrived: Timestamp,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Node {
+    ooms: VecDeque<Timestamp>,
+    /// API server's clock minus the node's, as samples that each include the event's delay.
+    skews: VecDeque<i64>,
+}
+
+/// Everything that events told.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct EvidenceStore {
+    pods: HashMap<Arc<str>, PodFacts>,
+    order: VecDeque<Arc<str>>,
+    nodes: BTreeMap<Box<str>, Node>,
+}
+
+impl EvidenceStore {
+    /// Takes in an event. The answer names the pod (as the event does) or node that it tells something new about.
+    pub fn observe(&mut self, event: &Event, now: Timestamp) -> Option<About> {
+        let at = event.latest()?;
+        self.sample_clock(event);
+        if event.involved_object.kind == "Node" {
+            if event.reason != "SystemOOM" {
+                return None;
+            }
+            let node = self.node(&event.involved_object.name)?;
+            if !node.ooms.contains(&at) {
+                push_bounded(&mut node.ooms, at, OOMS_PER_NODE);
+            }
+            return Some(About::Node(event.involved_object.name.as_str().into()));
+        }
+        let (told, container) = read(event)?;
+        let uid: Arc<str> = event.involved_object.uid.as_str().into();
+        let seen = (hash(&event.metadata.uid), event.occurrences());
+        let fact = Fact { told, container: container.into(), at, event: seen, used: false };
+        self.add(&uid, fact, now).then_some(About::Pod(uid))
+    }
+
+    fn add(&mut self, uid: &Arc<str>, fact: Fact, now: Timestamp) -> bool {
+        if !self.pods.contains_key(uid) {
+            if self.pods.len() >= PODS {
+                self.forget_oldest();
+            }
+            self.order.push_back(Arc::clone(uid));
+        }
+        let pod = self.pods.entry(Arc::clone(uid)).or_default();
+        pod.arrived = now;
+        if pod.facts.iter().any(|known| known.event == fact.event && known.at == fact.at) {
+            return false;
+        }
+        let same = |known: &Fact| known.told == fact.told && known.container == fact.container;
+        if matches!(fact.told, Told::Unhealthy(_)) {
+            pod.facts.retain(|known| !same(known) || known.at > fact.at);
+        }
+        if pod.facts.len() >= FACTS_PER_POD {
+            let gone = pod.facts.iter().position(|known| known.used).unwrap_or(0);
+            pod.facts.remove(gone);
+        }
+        pod.facts.push(fact);
+        true
+    }
+
+    fn forget_oldest(&mut self) {
+        while let Some(uid) = self.order.pop_front() {
+            if self.pods.remove(&uid).is_some() {
+                return;
+            }
+        }
+    }
+
+    fn node(&mut self, name: &str) -> Option<&mut Node> {
+        if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
+            return None;
+        }
+        Some(self.nodes.entry(name.into()).or_default())
+    }
+
+    /// An event that happened once tells the node's clock (its own times) and the API server's (when the object
+    /// was made), and so their difference, plus its delay: the smallest of the latest samples is the best.
+    fn sample_clock(&mut self, event: &Event) {
+        let (Some(made), Some(first)) = (event.metadata.creation_timestamp, event.first_timestamp) else {
+            return;
+        };
+        if event.occurrences() == 1
+            && !event.source.host.is_empty()
+            && let Some(node) = self.node(&event.source.host)
+        {
+            push_bounded(&mut node.skews, made.since(first), SKEW_SAMPLES);
+        }
+    }
+
+    /// What the node's clock is behind the API server's, in milliseconds; 0 where no difference is certain: two
+    /// of the latest samples must agree on the least, so that one late event proves nothing.
+    pub fn skew(&self, node: &str) -> i64 {
+        let Some(node) = self.nodes.get(node) else { return 0 };
+        let mut samples: Vec<i64> = node.skews.iter().copied().collect();
+        samples.sort_unstable();
+        match samples.as_slice() {
+            [least, next, _, ..] if next - least <= 2 * SECOND && least.abs() >= LEAST_SKEW_MS => *least,
+            _ => 0,
+        }
+    }
+
+    /// What events tell about this end of this container.
+    pub fn witness(&self, uid: &str, node: &str, container: &str, case: &Case) -> Witness {
+        let mut witness = Witness { system_oom: self.system_oom(node, case), ..Witness::default() };
+        let Some(pod) = self.pods.get(uid) else { return witness };
+        let own = |fact: &&Fact| &*fact.container == container && !fact.used && during(case, fact.at);
+        for fact in pod.facts.iter().filter(own) {
+            match fact.told {
+                Told::Kill(cause) => witness.kill = Some(cause),
+                Told::Stopping => witness.stopping = witness.stopping.max(Some(fact.at)),
+                Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded => {}
+            }
+        }
+        for fact in &pod.facts {
+            match fact.told {
+                Told::Unhealthy(cause) if &*fact.container == container => {
+                    let before = witness.stopping.map(|stopping| stopping.since(fact.at));
+                    if before.is_some_and(|ms| (0..=UNHEALTHY_MS).contains(&ms)) {
+                        witness.unhealthy = Some(cause);
+                    }
+                }
+                Told::SandboxChanged => witness.sandbox_changed |= near(case, fact.at),
+                Told::PodEnded => witness.pod_event = witness.pod_event.min(Some(fact.at)).or(Some(fact.at)),
+                Told::Unhealthy(_) | Told::Kill(_) | Told::Stopping => {}
+            }
+        }
+        witness
+    }
+
+    fn system_oom(&self, node: &str, case: &Case) -> bool {
+        let Some(end) = case.finished_at else { return false };
+        let ooms = self.nodes.get(node).map(|node| &node.ooms);
+        ooms.is_some_and(|ooms| ooms.iter().any(|at| end.since(*at).abs() <= SYSTEM_OOM_MS))
+    }
+
+    /// A probe kill of an earlier attempt than this one, told by an event.
+    pub fn earlier_probe_kill(&self, uid: &str, container: &str, case: &Case) -> Option<(Cause, u32)> {
+        let started = case.started_at?;
+        let facts = &self.pods.get(uid)?.facts;
+        facts.iter().rev().find_map(|fact| match fact.told {
+            Told::Kill(cause @ (Cause::LivenessProbe | Cause::StartupProbe))
+                if &*fact.container == container && fact.at < started =>
+            {
+                Some((cause, fact.event.1))
+            }
+            _ => None,
+        })
+    }
+
+    /// What was told of this container up to its end has explained it, and explains nothing later.
+    pub fn use_up(&mut self, uid: &str, container: &str, end: Option<Timestamp>) {
+        let Some(pod) = self.pods.get_mut(uid) else { return };
+        for fact in pod.facts.iter_mut().filter(|fact| &*fact.container == container) {
+            fact.used |= end.is_none_or(|end| seconds(fact.at) <= seconds(end));
+        }
+    }
+
+    /// The pod is gone.
+    pub fn forget(&mut self, uid: &str) {
+        self.pods.remove(uid);
+    }
+
+    /// Forgets what was told about pods that nobody knows.
+    pub fn sweep(&mut self, now: Timestamp, known: impl Fn(&str) -> bool) {
+        self.pods.retain(|uid, pod| now.since(pod.arrived) < STRANGERS_MS || known(uid));
+        let pods = &self.pods;
+        self.order.retain(|uid| pods.contains_key(uid));
+    }
+}
+
+/// What an event told something new about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// The pod with this uid (for static pods: their config.mirror annotation).
+    Pod(Arc<str>),
+    /// The node of this name.
+    Node(Arc<str>),
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() >= most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// Kubernetes cuts times to whole seconds, but for eventTime.
+fn seconds(at: Timestamp) -> i64 {
+    at.0.div_euclid(SECOND)
+}
+
+/// Between the attempt's start and end.
+fn during(case: &Case, at: Timestamp) -> bool {
+    case.started_at.is_none_or(|start| seconds(start) <= seconds(at))
+        && case.finished_at.is_none_or(|end| seconds(at) <= seconds(end))
+}
+
+/// The kubelet writes `SandboxChanged` when it finds out, which is before it stops what is left.
+fn near(case: &Case, at: Timestamp) -> bool {
+    case.started_at.is_none_or(|start| seconds(start) <= seconds(at))
+        && case.finished_at.is_none_or(|end| at.since(end) <= 10 * SECOND)
+}
+
+/// The container of `spec.containers{app}`.
+fn container_of(field_path: &str) -> &str {
+    let inside = field_path.split_once('{').map(|(_, rest)| rest);
+    inside.and_then(|rest| rest.strip_suffix('}')).unwrap_or("")
+}
+
+/// What an event tells, and of which container. Messages: pkg/kubelet/kuberuntime/kuberuntime_manager.go
+/// (`computePodActions`), kuberuntime_container.go (`killContainer`), pkg/kubelet/prober/prober.go.
+fn read(event: &Event) -> Option<(Told, &str)> {
+    // client-go's aggregation keeps one message of many (tools/record/events_cache.go).
+    let message = event.message.strip_prefix("(combined from similar events): ").unwrap_or(&event.message);
+    let by_path = container_of(&event.involved_object.field_path);
+    match event.reason.as_str() {
+        "Killing" => read_killing(message, by_path),
+        "Unhealthy" if message.starts_with("Liveness probe") => {
+            Some((Told::Unhealthy(Cause::LivenessProbe), by_path))
+        }
+        "Unhealthy" if message.starts_with("Startup probe") => {
+            Some((Told::Unhealthy(Cause::StartupProbe), by_path))
+        }
+        "SandboxChanged" => Some((Told::SandboxChanged, "")),
+        "Evicted" | "DeadlineExceeded" | "Preempting" => Some((Told::PodEnded, "")),
+        _ => None,
+    }
+}
+
+fn read_killing<'a>(message: &'a str, by_path: &'a str) -> Option<(Told, &'a str)> {
+    if let Some(name) = message.strip_prefix("Stopping container ") {
+        return Some((Told::Stopping, name));
+    }
+    if message.starts_with("FailedPostStartHook") {
+        return (!by_path.is_empty()).then_some((Told::Kill(Cause::PostStartHook), by_path));
+    }
+    let rest = message.strip_prefix("Init container ").or_else(|| message.strip_prefix("Container "))?;
+    let (name, why) = rest.split_once(' ')?;
+    let cause = [
+        ("failed liveness probe", Cause::LivenessProbe),
+        ("failed startup probe", Cause::StartupProbe),
+        ("definition changed", Cause::DefinitionChanged),
+        ("resize requires restart", Cause::Resized),
+    ]
+    .into_iter()
+    .find_map(|(prefix, cause)| why.starts_with(prefix).then_some(cause))?;
+    Some((Told::Kill(cause), name))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Confirmed {
+    exit_code: ExitCode,
+    reason: Reason,
+    cause: Cause,
+    at: Timestamp,
+}
+
+/// Probe kills that an event confirmed, by container of a workload.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct History {
+    containers: HashMap<(Workload, Arc<str>), Vec<Confirmed>>,
+}
+
+impl History {
+    /// An event confirmed that this code is what the probe's kill leaves.
+    pub fn confirm(
+        &mut self,
+        workload: &Workload,
+        container: &Arc<str>,
+        exit_code: i32,
+        reason: Reason,
+        cause: Cause,
+        now: Timestamp,
+    ) {
+        let key = (workload.clone(), Arc::clone(container));
+        if self.containers.len() >= HISTORIES && !self.containers.contains_key(&key) {
+            self.forget_oldest();
+        }
+        let confirmed = self.containers.entry(key).or_default();
+        let exit_code = ExitCode(Some(exit_code));
+        confirmed.retain(|known| (known.exit_code, known.reason, known.cause) != (exit_code, reason, cause));
+        confirmed.push(Confirmed { exit_code, reason, cause, at: now });
+    }
+
+    /// The probe whose kill of this container left this code and reason, if confirmed within a day.
+    pub fn probe(
+        &self,
+        workload: &Workload,
+        container: &Arc<str>,
+        exit_code: i32,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Option<Cause> {
+        let confirmed = self.containers.get(&(workload.clone(), Arc::clone(container)))?;
+        let same = |known: &&Confirmed| {
+            known.exit_code == ExitCode(Some(exit_code))
+                && known.reason == reason
+                && now.since(known.at) <= HISTORY_MS
+        };
+        confirmed.iter().rev().find(same).map(|known| known.cause)
+    }
+
+    /// Forgets what is older than a day.
+    pub fn sweep(&mut self, now: Timestamp) {
+        self.containers.retain(|_, confirmed| {
+            confirmed.retain(|known| now.since(known.at) <= HISTORY_MS);
+            !confirmed.is_empty()
+        });
+    }
+
+    fn forget_oldest(&mut self) {
+        let newest = |confirmed: &Vec<Confirmed>| confirmed.iter().map(|known| known.at).max();
+        let oldest = self.containers.iter().min_by_key(|(_, confirmed)| newest(confirmed));
+        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+            self.containers.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! Whose pod it is: controllers climbed to the top, each owner looked up at most once per uid.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, OwnerAnswer, OwnerFound, OwnerKey};
+use crate::pod::{Metadata, OwnerReference, Pod};
+use crate::termination::Workload;
+use crate::time::Timestamp;
+
+/// Owners of owners: a Workflow over a Job over a CronJob is three. Bounded against a cycle.
+const LEVELS: u8 = 8;
+/// Owners kept after their last pod is gone, and for how long: the next pod is often the same owner's.
+const IDLE: usize = 10_000;
+const IDLE_MS: i64 = 10 * 60 * 1000;
+/// A look-up that failed is tried again after this.
+const RETRY_MS: i64 = 10 * 60 * 1000;
+
+/// Where a pod's workload comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodOwner {
+    /// The pod itself tells.
+    Known(Workload),
+    /// The owner of this uid must be climbed.
+    Owned(Arc<str>),
+}
+
+impl PodOwner {
+    /// The uid of the owner to climb.
+    pub fn uid(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Known(_) => None,
+            Self::Owned(uid) => Some(uid),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Answer {
+    /// Not asked.
+    None,
+    /// Asked; no answer yet.
+    Asked,
+    /// Climbed to the top.
+    Final,
+    /// A look-up failed; may be asked again after this time.
+    Failed(Timestamp),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Owner {
+    /// The pods' controller.
+    direct: OwnerKey,
+    /// The last owner known on the way up.
+    top: OwnerKey,
+    level: u8,
+    workload: Workload,
+    answer: Answer,
+    pods: u32,
+    /// Terminations that wait for it.
+    held: u32,
+    /// Since when without pods.
+    idle: Option<Timestamp>,
+}
+
+/// The owners and workloads of the pods that are known.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Owners {
+    owners: HashMap<Arc<str>, Owner>,
+    workloads: HashMap<Workload, u32>,
+    idle: VecDeque<(Timestamp, Arc<str>)>,
+}
+
+/// What is known of a workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// The top.
+    Final(Workload),
+    /// The last owner known; an answer is on its way.
+    Waiting(Workload),
+}
+
+impl Resolved {
+    /// The workload as far as it is known.
+    pub fn workload(self) -> Workload {
+        match self {
+            Self::Final(workload) | Self::Waiting(workload) => workload,
+        }
+    }
+}
+
+impl Owners {
+    /// Where the pod's workload comes from. A Job is asked about at once: it may be gone when its pod ends.
+    pub fn of_pod(
+        &mut self,
+        pod: &Pod,
+        namespace: &Arc<str>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> PodOwner {
+        let Some(controller) = pod.metadata.controller() else {
+            return PodOwner::Known(workload(namespace, "barepod", own_name(&pod.metadata)));
+        };
+        if let Some(known) = known_at_sight(pod, controller, namespace) {
+            return PodOwner::Known(known);
+        }
+        let key = OwnerKey::new(namespace, controller);
+        let uid = Arc::clone(&key.uid);
+        self.owners.entry(Arc::clone(&uid)).or_insert_with(|| Owner {
+            workload: workload_of(&key, &key.name),
+            direct: key.clone(),
+            top: key,
+            level: 0,
+            answer: Answer::None,
+            pods: 0,
+            held: 0,
+            idle: None,
+        });
+        let owner = PodOwner::Owned(uid);
+        if controller.kind == "Job" {
+            self.ask(&owner, now, effects);
+        }
+        owner
+    }
+
+    /// The workload, asking for what is not known yet.
+    pub fn resolve(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) -> Resolved {
+        if let PodOwner::Owned(uid) = owner {
+            match self.owners.get(uid).map(|owner| owner.answer) {
+                Some(Answer::Final | Answer::Failed(_)) => effects.push(Effect::OwnerCached),
+                Some(Answer::None | Answer::Asked) | None => {}
+            }
+        }
+        self.ask(owner, now, effects);
+        self.peek(owner)
+    }
+
+    fn ask(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) {
+        let PodOwner::Owned(uid) = owner else { return };
+        let Some(owner) = self.owners.get_mut(uid) else { return };
+        let due = match owner.answer {
+            Answer::None => true,
+            Answer::Failed(retry) => retry <= now,
+            Answer::Asked | Answer::Final => false,
+        };
+        if due {
+            // A failed climb goes on from where it failed; the answer known till then stays usable.
+            if owner.answer == Answer::None {
+                owner.answer = Answer::Asked;
+            } else {
+                owner.answer = Answer::Failed(now.plus_ms(RETRY_MS));
+            }
+            effects.push(Effect::LookUp(owner.top.clone()));
+        }
+    }
+
+    /// The workload as far as it is known.
+    pub fn peek(&self, owner: &PodOwner) -> Resolved {
+        match owner {
+            PodOwner::Known(workload) => Resolved::Final(workload.clone()),
+            PodOwner::Owned(uid) => match self.owners.get(uid) {
+                Some(owner) => match owner.answer {
+                    Answer::Final | Answer::Failed(_) => Resolved::Final(owner.workload.clone()),
+                    Answer::None | Answer::Asked => Resolved::Waiting(owner.workload.clone()),
+                },
+                None => Resolved::Final(workload(&"".into(), "", "")),
+            },
+        }
+    }
+
+    /// Takes in the answer to a look-up. Returns the uids of the pods' controllers that it was asked for.
+    pub fn answer(
+        &mut self,
+        answer: &OwnerAnswer,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Vec<Arc<str>> {
+        let waiting =
+            |owner: &&mut Owner| owner.top.uid == answer.uid && !matches!(owner.answer, Answer::Final);
+        let mut answered = Vec::new();
+        let mut moved = Vec::new();
+        for owner in self.owners.values_mut().filter(waiting) {
+            let before = owner.workload.clone();
+            owner.climb(&answer.found, now, effects);
+            moved.push((before, owner.workload.clone(), owner.pods));
+            answered.push(Arc::clone(&owner.direct.uid));
+        }
+        for (before, after, pods) in moved {
+            if before != after {
+                self.move_pods(&before, &after, pods, effects);
+            }
+        }
+        answered
+    }
+
+    /// No answer came in time: the last owner known is the workload.
+    pub fn give_up(&mut self, owner: &PodOwner, now: Timestamp) {
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut(uid)
+            && owner.answer == Answer::Asked
+        {
+            owner.answer = Answer::Failed(now.plus_ms(RETRY_MS));
+        }
+    }
+
+    /// A pod of this owner is known now.
+    pub fn add_pod(&mut self, owner: &PodOwner, effects: &mut Vec<Effect>) {
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut(uid)
+        {
+            owner.pods += 1;
+            owner.idle = None;
+        }
+        let workload = self.peek(owner).workload();
+        self.change(workload, 1, effects);
+    }
+
+    /// A pod of this owner is gone.
+    pub fn remove_pod(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) {
+        let workload = self.peek(owner).workload();
+        self.change(workload, -1, effects);
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut(uid)
+        {
+            owner.pods = owner.pods.saturating_sub(1);
+            if owner.pods == 0 {
+                owner.idle = Some(now);
+                self.idle.push_back((now, Arc::clone(uid)));
+            }
+        }
+    }
+
+    /// The workload was counted on: tells how many pods it has.
+    pub fn tell_pods(&self, workload: &Workload, effects: &mut Vec<Effect>) {
+        let pods = self.workloads.get(workload).copied().unwrap_or(0);
+        effects.push(Effect::WorkloadPods { workload: workload.clone(), pods });
+    }
+
+    /// A termination waits for this owner, which must not be forgotten meanwhile.
+    pub fn hold(&mut self, owner: &PodOwner) {
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut(uid)
+        {
+            owner.held += 1;
+        }
+    }
+
+    /// A termination that waited is counted.
+    pub fn release(&mut self, owner: &PodOwner) {
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut(uid)
+        {
+            owner.held = owner.held.saturating_sub(1);
+        }
+    }
+
+    /// Forgets owners whose pods are gone for long, or are too many.
+    pub fn sweep(&mut self, now: Timestamp) {
+        for _ in 0..self.idle.len() {
+            let Some((since, uid)) = self.idle.front().cloned() else { return };
+            if now.since(since) < IDLE_MS && self.idle.len() <= IDLE {
+                return;
+            }
+            self.idle.pop_front();
+            match self.owners.get(&uid) {
+                Some(owner) if owner.idle != Some(since) => {}
+                Some(owner) if owner.held > 0 => self.idle.push_back((since, uid)),
+                Some(_) | None => drop(self.owners.remove(&uid)),
+            }
+        }
+    }
+
+    fn change(&mut self, workload: Workload, by: i32, effects: &mut Vec<Effect>) {
+        if by == 0 {
+            return;
+        }
+        let known = self.workloads.entry(workload.clone()).or_default();
+        *known = known.saturating_add_signed(by);
+        let pods = *known;
+        if pods == 0 {
+            self.workloads.remove(&workload);
+        }
+        effects.push(Effect::WorkloadPods { workload, pods });
+    }
+
+    fn move_pods(&mut self, from: &Workload, to: &Workload, pods: u32, effects: &mut Vec<Effect>) {
+        let pods = i32::try_from(pods).unwrap_or(i32::MAX);
+        self.change(from.clone(), -pods, effects);
+        self.change(to.clone(), pods, effects);
+    }
+}
+
+impl Owner {
+    /// One level up, or the end of the climb.
+    fn climb(&mut self, found: &OwnerFound, now: Timestamp, effects: &mut Vec<Effect>) {
+        match found {
+            OwnerFound::Found(metadata) => match metadata.controller() {
+                Some(parent) if self.level < LEVELS => {
+                    self.level += 1;
+                    self.top = OwnerKey::new(&self.direct.namespace, parent);
+                    self.workload = workload_of(&self.top, &parent.name);
+                    self.answer = Answer::Asked;
+                    effects.push(Effect::LookUp(self.top.clone()));
+                }
+                Some(_) | None => {
+                    self.workload = workload_of(&self.top, own_name(metadata));
+                    self.answer = Answer::Final;
+                }
+            },
+            OwnerFound::NotFound => {
+                if let Some(cron_job) = cron_job_of(&self.top) {
+                    self.workload = workload(&self.top.namespace, "cronjob", cron_job);
+                }
+                self.answer = Answer::Final;
+            }
+            OwnerFound::Unavailable => self.answer = Answer::Failed(now.plus_ms(RETRY_MS)),
+        }
+    }
+}
+
+fn workload(namespace: &Arc<str>, workload_type: &str, name: &str) -> Workload {
+    Workload { namespace: Arc::clone(namespace), workload_type: workload_type.into(), name: name.into() }
+}
+
+/// kubernetes-mixin's words: the kind in lower case.
+fn workload_of(key: &OwnerKey, name: &str) -> Workload {
+    workload(&key.namespace, &key.kind.to_lowercase(), name)
+}
+
+/// One-shot objects are made from a name prefix, so that a thousand runs are one series.
+fn own_name(metadata: &Metadata) -> &str {
+    let prefix = metadata.generate_name.trim_end_matches('-');
+    if prefix.is_empty() { &metadata.name } else { prefix }
+}
+
+/// What the pod itself tells without a call: a static pod's node, and a Deployment by its ReplicaSet's suffix.
+fn known_at_sight(pod: &Pod, controller: &OwnerReference, namespace: &Arc<str>) -> Option<Workload> {
+    match controller.kind.as_str() {
+        "Node" => {
+            let name = &pod.metadata.name;
+            let suffix = format!("-{}", controller.name);
+            Some(workload(namespace, "staticpod", name.strip_suffix(&suffix).unwrap_or(name)))
+        }
+        "ReplicaSet" => {
+            let hash = pod.metadata.labels.get("pod-template-hash").filter(|hash| !hash.is_empty())?;
+            let name = controller.name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+            (!name.is_empty()).then(|| workload(namespace, "deployment", name))
+        }
+        _ => None,
+    }
+}
+
+/// A Job named `<name>-<8 digits>` was made by CronJob `<name>` (pkg/controller/cronjob, `getJobName`: the
+/// scheduled time in minutes).
+fn cron_job_of(key: &OwnerKey) -> Option<&str> {
+    let (name, digits) = key.name.rsplit_once('-').filter(|_| &*key.kind == "Job")?;
+    (digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty())
+        .then_some(name)
+}

@@ -1,0 +1,373 @@
+//! The exporter's metrics about itself. Closed sets exist from the start, at 0.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use super::{Format, translate};
+use crate::core::BaselineReason;
+use crate::series::Series;
+use crate::termination::Evidence;
+use crate::time::Timestamp;
+
+/// One label.
+type Label = [(&'static str, &'static str); 1];
+
+/// What a watch of one kind of resource has done since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchSnapshot {
+    /// pods or events.
+    pub resource: &'static str,
+    /// Whether a list is in and the watch goes on from it.
+    pub synced: bool,
+    /// Counts by kind: added, modified, deleted, bookmark, error.
+    pub events: Vec<(&'static str, u64)>,
+    /// Counts by reason: expired, forbidden, unauthorized, throttled, server_error, connection, timeout,
+    /// undecodable, other.
+    pub failures: Vec<(&'static str, u64)>,
+    /// Lists that succeeded.
+    pub lists_succeeded: u64,
+    /// Lists that failed.
+    pub lists_failed: u64,
+    /// Objects that could not be decoded.
+    pub undecodable: u64,
+    /// When the last event or bookmark came.
+    pub last_event: Option<Timestamp>,
+}
+
+impl WatchSnapshot {
+    /// The words of the label `event`.
+    pub const EVENTS: [&'static str; 5] = ["added", "modified", "deleted", "bookmark", "error"];
+    /// The words of the label `reason`.
+    pub const FAILURES: [&'static str; 9] = [
+        "expired",
+        "forbidden",
+        "unauthorized",
+        "throttled",
+        "server_error",
+        "connection",
+        "timeout",
+        "undecodable",
+        "other",
+    ];
+}
+
+/// What the owner look-ups have come to since the start; what was answered from the cache is counted with the
+/// effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnerSnapshot {
+    /// Found.
+    pub found: u64,
+    /// Gone.
+    pub not_found: u64,
+    /// Not allowed.
+    pub forbidden: u64,
+    /// Slower than the limit.
+    pub timeout: u64,
+    /// Any other failure.
+    pub error: u64,
+}
+
+/// Where the statistics come from that others keep.
+#[derive(Clone)]
+pub struct Sources {
+    /// One snapshot a resource, `pods` and `events` always among them.
+    pub watches: Arc<dyn Fn() -> Vec<WatchSnapshot> + Send + Sync>,
+    /// The owner look-ups.
+    pub owners: Arc<dyn Fn() -> OwnerSnapshot + Send + Sync>,
+}
+
+/// Nothing watched, nothing looked up: for tests and until there is a cluster.
+impl Default for Sources {
+    fn default() -> Self {
+        let idle = |resource| WatchSnapshot { resource, ..WatchSnapshot::default() };
+        Self {
+            watches: Arc::new(move || vec![idle("events"), idle("pods")]),
+            owners: Arc::new(OwnerSnapshot::default),
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// Handles of all metrics about the exporter; clones share them.
+#[derive(Clone, Debug)]
+pub struct OwnMetrics {
+    registry: Arc<Registry>,
+    pods: Gauge,
+    pending: Gauge,
+    series: Gauge,
+    series_limit: Gauge,
+    series_evicted: Counter,
+    series_overflowed: Counter,
+    unobserved_pods: Counter,
+    owners_cached: Counter,
+    baselines: Family<Label, Counter>,
+    evidence: Family<Label, Counter>,
+    detection_delay: Histogram,
+}
+
+/// Seconds.
+const DELAY_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
+
+impl OwnMetrics {
+    /// All metrics at 0.
+    #[must_use]
+    pub fn new(sources: Sources) -> Self {
+        let mut own = Self {
+            registry: Arc::default(),
+            pods: Gauge::default(),
+            pending: Gauge::default(),
+            series: Gauge::default(),
+            series_limit: Gauge::default(),
+            series_evicted: Counter::default(),
+            series_overflowed: Counter::default(),
+            unobserved_pods: Counter::default(),
+            owners_cached: Counter::default(),
+            baselines: Family::default(),
+            evidence: Family::default(),
+            detection_delay: Histogram::new(DELAY_BUCKETS),
+        };
+        for reason in [BaselineReason::FirstList, BaselineReason::RestartCountDecreased] {
+            let _ = own.baselines.get_or_create(&baseline_label(reason));
+        }
+        for evidence in Evidence::ALL {
+            let _ = own.evidence.get_or_create(&evidence_label(*evidence));
+        }
+        own.registry = Arc::new(own.registered(sources));
+        own
+    }
+
+    fn registered(&self, sources: Sources) -> Registry {
+        let mut registry = Registry::with_prefix("exitcode_exporter");
+        let build = Family::<[(&'static str, &'static str); 2], Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION")), ("revision", revision())]).set(1);
+        registry.register("build_info", "Version and revision of the exporter", build);
+        registry.register("pods", "Pods now known", self.pods.clone());
+        registry.register(
+            "pending_terminations",
+            "Terminations that are counted soon: they wait for a cause or an owner",
+            self.pending.clone(),
+        );
+        registry.register("series", "Series of workloads and nodes now exposed", self.series.clone());
+        registry.register("series_limit", "How many series there may be", self.series_limit.clone());
+        registry.register(
+            "series_evicted",
+            "Series of workloads without pods that were removed to make room",
+            self.series_evicted.clone(),
+        );
+        registry.register(
+            "series_overflowed",
+            "Counts that went to an overflow series for want of room",
+            self.series_overflowed.clone(),
+        );
+        registry.register(
+            "unobserved_pods",
+            "Pods that vanished with a container last seen running: its end was never shown",
+            self.unobserved_pods.clone(),
+        );
+        registry.register(
+            "baselines",
+            "Containers whose account was set without counting, by reason",
+            self.baselines.clone(),
+        );
+        registry.register(
+            "cause_evidence",
+            "Terminations by what their cause was decided by",
+            self.evidence.clone(),
+        );
+        registry.register(
+            "detection_delay_seconds",
+            "Time from finishedAt of a termination until it was counted",
+            self.detection_delay.clone(),
+        );
+        registry.register_collector(Box::new(External { sources, cached: self.owners_cached.clone() }));
+        registry
+    }
+
+    /// An account was set without counting.
+    pub fn baseline(&self, reason: BaselineReason) {
+        self.baselines.get_or_create(&baseline_label(reason)).inc();
+    }
+
+    /// A cause was decided by this.
+    pub fn evidence(&self, evidence: Evidence) {
+        self.evidence.get_or_create(&evidence_label(evidence)).inc();
+    }
+
+    /// A termination was counted so many milliseconds after its end; clocks may differ, so a negative delay is 0.
+    #[allow(clippy::cast_precision_loss)] // exact to the millisecond for 285,000 years
+    pub fn detection_delay(&self, ms: i64) {
+        self.detection_delay.observe(ms.max(0) as f64 / 1000.0);
+    }
+
+    /// A pod vanished with a container last seen running.
+    pub fn unobserved_pod(&self) {
+        self.unobserved_pods.inc();
+    }
+
+    /// An owner was known already.
+    pub fn owner_cached(&self) {
+        self.owners_cached.inc();
+    }
+
+    /// So many pods are known.
+    pub fn set_pods(&self, pods: usize) {
+        self.pods.set(gauge(pods));
+    }
+
+    /// So many terminations wait.
+    pub fn set_pending(&self, pending: usize) {
+        self.pending.set(gauge(pending));
+    }
+
+    /// Takes over the state of the series table.
+    pub(super) fn note_series(&self, series: &Series) {
+        self.series.set(gauge(series.len()));
+        self.series_limit.set(gauge(series.limit()));
+        self.series_evicted.inner().store(series.evicted(), Ordering::Relaxed);
+        self.series_overflowed.inner().store(series.overflowed(), Ordering::Relaxed);
+    }
+
+    /// All families in the order of their names.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        translate::translate(&text, format)
+    }
+}
+
+/// The commit that this was built from, where the build named it.
+#[must_use]
+pub const fn revision() -> &'static str {
+    match option_env!("EXITCODE_REVISION") {
+        Some(revision) => revision,
+        None => "unknown",
+    }
+}
+
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+const fn baseline_label(reason: BaselineReason) -> Label {
+    match reason {
+        BaselineReason::FirstList => [("reason", "first_list")],
+        BaselineReason::RestartCountDecreased => [("reason", "restart_count_decreased")],
+    }
+}
+
+const fn evidence_label(evidence: Evidence) -> Label {
+    [("evidence", evidence.as_str())]
+}
+
+/// The statistics that others keep.
+#[derive(Debug)]
+struct External {
+    sources: Sources,
+    cached: Counter,
+}
+
+impl Collector for External {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let watches = (self.sources.watches)();
+        gauges(
+            &mut encoder,
+            "synced",
+            "Whether a list is in and the watch goes on from it",
+            &watches,
+            |w| f64::from(u8::from(w.synced)),
+        )?;
+        gauges(
+            &mut encoder,
+            "last_event_timestamp_seconds",
+            "When the last event or bookmark of the watch came",
+            &watches,
+            |w| w.last_event.map_or(0.0, Timestamp::as_seconds),
+        )?;
+        let undecodable =
+            watches.iter().map(|w| ([("resource", w.resource)], w.undecodable)).collect::<Vec<_>>();
+        counters(&mut encoder, "undecodable_objects", "Objects that could not be decoded", &undecodable)?;
+        self.encode_pairs(&mut encoder, &watches)?;
+        let owners = (self.sources.owners)();
+        let results = [
+            ("found", owners.found),
+            ("cached", self.cached.get()),
+            ("not_found", owners.not_found),
+            ("forbidden", owners.forbidden),
+            ("timeout", owners.timeout),
+            ("error", owners.error),
+        ];
+        let results = results.map(|(word, count)| ([("result", word)], count));
+        counters(&mut encoder, "owner_lookups", "Look-ups of owners by result", &results)
+    }
+}
+
+impl External {
+    fn encode_pairs(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        watches: &[WatchSnapshot],
+    ) -> Result<(), fmt::Error> {
+        let pairs = |label: &'static str, of: fn(&WatchSnapshot) -> Vec<(&'static str, u64)>| {
+            let each = watches.iter().flat_map(move |w| {
+                of(w).into_iter().map(move |(word, n)| ([("resource", w.resource), (label, word)], n))
+            });
+            each.collect::<Vec<_>>()
+        };
+        let events = pairs("event", |w| complete(&WatchSnapshot::EVENTS, &w.events));
+        counters(encoder, "watch_events", "Events of the watch by kind", &events)?;
+        let failures = pairs("reason", |w| complete(&WatchSnapshot::FAILURES, &w.failures));
+        counters(encoder, "watch_failures", "Lists and watches that failed, by reason", &failures)?;
+        let lists = pairs("result", |w| vec![("success", w.lists_succeeded), ("failure", w.lists_failed)]);
+        counters(encoder, "lists", "Lists by result", &lists)
+    }
+}
+
+/// The count of each word of a closed set, 0 where the source has none.
+fn complete(words: &[&'static str], counts: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+    let count = |word| counts.iter().filter(|(w, _)| *w == word).map(|(_, n)| n).sum();
+    words.iter().map(|word| (*word, count(*word))).collect()
+}
+
+fn counters<const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    rows: &[([(&'static str, &'static str); N], u64)],
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Counter)?;
+    for (labels, count) in rows {
+        ConstCounter::new(*count).encode(family.encode_family(labels)?)?;
+    }
+    Ok(())
+}
+
+fn gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    watches: &[WatchSnapshot],
+    value: fn(&WatchSnapshot) -> f64,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
+    for watch in watches {
+        ConstGauge::new(value(watch)).encode(family.encode_family(&[("resource", watch.resource)])?)?;
+    }
+    Ok(())
+}

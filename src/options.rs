@@ -1,0 +1,280 @@
+//! The command line: every option with its environment variable, checked at the edge.
+//!
+//! A wrong value is one line that names the option (or the variable), the value and what is allowed.
+
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use values::{CopyLabel, InvalidValue, ListenAddress, ListenHost, Namespaces, RunbookUrl};
+
+use crate::duration::PromDuration;
+use crate::log::{LogFormat, LogLevel, clean};
+use crate::publish::PublishOptions;
+use crate::runbook::Runbooks;
+use crate::series::SeriesOptions;
+
+/// Where the exporter listens if nothing else is said.
+pub const DEFAULT_PORT: u16 = 10137;
+
+/// Counts why the containers of a Kubernetes cluster ended, for Prometheus.
+///
+/// Without a subcommand it runs the exporter. In a cluster it uses its service account, elsewhere KUBECONFIG or
+/// ~/.kube/config.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "exitcode-exporter", version, max_term_width = 100)]
+pub struct Options {
+    /// What to do instead of running the exporter.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Kubeconfig file to use instead of KUBECONFIG, ~/.kube/config or the service account.
+    #[arg(long, global = true, value_name = "FILE", env = "EXITCODE_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig to use instead of its current one.
+    #[arg(long, global = true, value_name = "NAME", env = "EXITCODE_CONTEXT")]
+    pub context: Option<String>,
+
+    /// Namespaces to watch, separated by commas; all if not given.
+    #[arg(long, global = true, value_name = "NAMES", env = "EXITCODE_NAMESPACES")]
+    pub namespaces: Vec<Namespaces>,
+
+    /// Namespaces not to count, separated by commas.
+    #[arg(long, global = true, value_name = "NAMES", env = "EXITCODE_EXCLUDE_NAMESPACES")]
+    pub exclude_namespaces: Vec<Namespaces>,
+
+    /// Whether to watch events, which tell who killed a container.
+    #[arg(
+        long,
+        global = true,
+        value_name = "true|false",
+        env = "EXITCODE_EVENTS",
+        default_value = "true",
+        action = ArgAction::Set
+    )]
+    pub events: bool,
+
+    /// Address to listen on, like :10137, 127.0.0.1:10137 or [::]:10137; may be repeated. [default: :10137]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDRESS",
+        env = "EXITCODE_LISTEN_ADDRESS",
+        value_delimiter = ','
+    )]
+    pub listen_address: Vec<ListenAddress>,
+
+    /// Form of the log on standard error.
+    #[arg(long, global = true, value_name = "FORMAT", env = "EXITCODE_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// What to log: at debug, expected terminations too.
+    #[arg(long, global = true, value_name = "LEVEL", env = "EXITCODE_LOG_LEVEL", default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Pod label to copy onto the counters, as KEY or KEY=NAME; may be repeated.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY[=NAME]",
+        env = "EXITCODE_COPY_LABEL",
+        value_delimiter = ','
+    )]
+    pub copy_label: Vec<CopyLabel>,
+
+    /// Put the pod's name on the counters: series grow with every rollout.
+    #[arg(long, global = true, env = "EXITCODE_POD_LABEL", value_parser = BoolishValueParser::new())]
+    pub pod_label: bool,
+
+    /// How long the series of a workload stay after its last pod and its last count.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        env = "EXITCODE_SERIES_TTL",
+        default_value = "2h",
+        value_parser = values::series_ttl
+    )]
+    pub series_ttl: PromDuration,
+
+    /// How long a new series reads 0 for Prometheus: twice the scrape interval and 5 s.
+    #[arg(
+        long,
+        global = true,
+        value_name = "DURATION",
+        env = "EXITCODE_NEW_SERIES_ZERO_FOR",
+        default_value = "65s",
+        value_parser = values::zero_for
+    )]
+    pub new_series_zero_for: PromDuration,
+
+    /// Write _created lines in OpenMetrics.
+    #[arg(long, global = true, env = "EXITCODE_OPENMETRICS_CREATED", value_parser = BoolishValueParser::new())]
+    pub openmetrics_created: bool,
+
+    /// How many series there may be.
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "EXITCODE_MAX_SERIES",
+        default_value = "100000",
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+    )]
+    pub max_series: u32,
+
+    /// Show termination messages, which may hold log lines, in the API.
+    #[arg(long, global = true, env = "EXITCODE_SHOW_MESSAGES", value_parser = BoolishValueParser::new())]
+    pub show_messages: bool,
+
+    /// Base of all links to runbooks; the exporter's own pages if not given.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "EXITCODE_RUNBOOK_URL",
+        default_value = "/runbooks/"
+    )]
+    pub runbook_url: RunbookUrl,
+}
+
+/// What to do instead of running the exporter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Run on a simulated cluster inside this process: no Kubernetes needed.
+    Demo,
+}
+
+/// Why there are no options: what to print, and how to exit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoOptions {
+    /// Help or version was asked for: text for standard output, exit status 0.
+    #[error("{0}")]
+    Asked(String),
+    /// One line for standard error, exit status 2.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl Options {
+    /// Reads arguments, the program's name first, and the environment.
+    ///
+    /// # Errors
+    /// If help was asked for, or something is wrong.
+    pub fn read<I>(arguments: I) -> Result<Self, NoOptions>
+    where
+        I: IntoIterator<Item = std::ffi::OsString>,
+    {
+        let arguments: Vec<_> = arguments.into_iter().collect();
+        // An empty variable is how a template leaves an option out.
+        let command = Self::command().mut_args(|arg| {
+            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+            if empty { arg.env(None) } else { arg }.hide_env_values(true)
+        });
+        let explain = |error: clap::Error| explain(&error, &arguments);
+        let matches = command.try_get_matches_from(&arguments).map_err(explain)?;
+        let options = Self::from_arg_matches(&matches).map_err(explain)?;
+        values::check_distinct(&options.copy_label).map_err(|error| NoOptions::Wrong(error.to_string()))?;
+        Ok(options)
+    }
+
+    /// The namespaces to watch; none means all.
+    #[must_use]
+    pub fn watched_namespaces(&self) -> Vec<String> {
+        Namespaces::distinct(&self.namespaces)
+    }
+
+    /// The namespaces not to count.
+    #[must_use]
+    pub fn excluded_namespaces(&self) -> Vec<String> {
+        Namespaces::distinct(&self.exclude_namespaces)
+    }
+
+    /// The addresses to listen on.
+    #[must_use]
+    pub fn listen_addresses(&self) -> Vec<ListenAddress> {
+        match self.listen_address.as_slice() {
+            [] => vec![ListenAddress { host: ListenHost::Any, port: DEFAULT_PORT }],
+            addresses => addresses.to_vec(),
+        }
+    }
+
+    /// Keys of the pod labels to copy, in the order of [`crate::termination::Subject::extra`].
+    #[must_use]
+    pub fn copied_keys(&self) -> Vec<String> {
+        self.copy_label.iter().map(|label| label.key.clone()).collect()
+    }
+
+    /// What concerns publishing.
+    #[must_use]
+    pub fn publish(&self) -> PublishOptions {
+        PublishOptions {
+            series: SeriesOptions {
+                copy_labels: self.copy_label.iter().map(|label| label.name.clone()).collect(),
+                pod_label: self.pod_label,
+                max_series: usize::try_from(self.max_series).unwrap_or(usize::MAX),
+                series_ttl: self.series_ttl.0,
+            },
+            zero_for: self.zero_for(),
+            openmetrics_created: self.openmetrics_created,
+            show_messages: self.show_messages,
+            runbooks: Runbooks::new(&self.runbook_url.0),
+        }
+    }
+
+    fn zero_for(&self) -> Duration {
+        self.new_series_zero_for.0
+    }
+}
+
+/// One line of clap's several, naming the variable where the value came from the environment.
+fn explain(error: &clap::Error, arguments: &[std::ffi::OsString]) -> NoOptions {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return NoOptions::Asked(error.to_string());
+    }
+    let text = error.to_string();
+    let parts = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+    let line = parts.collect::<Vec<_>>().join(" ");
+    let line = clean(line.strip_prefix("error: ").unwrap_or(&line)).into_owned();
+    let line = match variable(error, arguments) {
+        Some((argument, variable)) => line.replacen(&format!("'{argument}'"), &variable, 1),
+        None => line,
+    };
+    NoOptions::Wrong(shorten(&line))
+}
+
+/// The option that an error is about and its variable, if no argument named the option.
+fn variable(error: &clap::Error, arguments: &[std::ffi::OsString]) -> Option<(String, String)> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
+    let name = argument.split_whitespace().next()?;
+    let given = arguments.iter().filter_map(|argument| argument.to_str());
+    if given.into_iter().any(|argument| argument.split('=').next() == Some(name)) {
+        return None;
+    }
+    let command = Options::command();
+    let option = command
+        .get_arguments()
+        .find(|arg| arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long)))?;
+    Some((argument.clone(), format!("{} ({name})", option.get_env()?.to_str()?)))
+}
+
+fn shorten(line: &str) -> String {
+    const MOST: usize = 500;
+    match line.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,423 @@
+//! The counts that are published, bounded in number and in age.
+//!
+//! Tables are sorted by their rendered labels, which begin with the workload's identity: a workload's series
+//! are one range, and rendering is one walk in order. Terminations and restarts share their keys.
+
+mod labels;
+mod sample;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use sample::Sample;
+
+use crate::core::Effect;
+use crate::termination::{Outcome, PodFailure, Subject, Termination, Workload};
+use crate::time::Timestamp;
+
+/// What bounds the series and which labels they have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeriesOptions {
+    /// Label names of the copied pod labels, in the order of [`Subject::extra`].
+    pub copy_labels: Vec<String>,
+    /// Whether the pod's name follows them.
+    pub pod_label: bool,
+    /// How many series there may be. One overflow series a family may come on top.
+    pub max_series: usize,
+    /// How long a workload's series stay after its last pod is gone and its last count.
+    pub series_ttl: Duration,
+}
+
+impl Default for SeriesOptions {
+    fn default() -> Self {
+        Self {
+            copy_labels: Vec::new(),
+            pod_label: false,
+            max_series: 100_000,
+            series_ttl: Duration::from_secs(7200),
+        }
+    }
+}
+
+/// Both counters of one label set.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    terminations: Option<Sample>,
+    restarts: Option<Sample>,
+}
+
+impl Counters {
+    fn len(&self) -> usize {
+        usize::from(self.terminations.is_some()) + usize::from(self.restarts.is_some())
+    }
+}
+
+/// What all series of a workload have in common.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// How many pods are known; `None` until that was told.
+    pods: Option<u32>,
+    /// The last count, or the moment its last pod was gone if that was later.
+    active: Timestamp,
+    /// The last count.
+    counted: Timestamp,
+    /// How many counter series it has.
+    counters: usize,
+    /// Whether the gauge of its pods is among the series.
+    shows_pods: bool,
+}
+
+impl Group {
+    fn has_pods(&self) -> bool {
+        self.pods.is_some_and(|pods| pods > 0)
+    }
+}
+
+/// Which of the counters of a container.
+#[derive(Clone, Copy)]
+enum Counter {
+    Terminations,
+    Restarts,
+}
+
+type Table<V> = BTreeMap<Box<str>, V>;
+
+/// The counts.
+#[derive(Debug)]
+pub struct Series {
+    options: SeriesOptions,
+    extra_names: Vec<String>,
+    containers: Table<Counters>,
+    last_terminations: Table<Timestamp>,
+    pod_failures: Table<Sample>,
+    nodes: Table<Sample>,
+    groups: BTreeMap<Arc<str>, Group>,
+    /// Workloads without pods, by their last count: what goes first when room is needed.
+    idle: BTreeSet<(Timestamp, Arc<str>)>,
+    /// The last count on each node.
+    node_counted: BTreeMap<Box<str>, Timestamp>,
+    len: usize,
+    evicted: u64,
+    overflowed: u64,
+}
+
+impl Series {
+    /// No series yet.
+    #[must_use]
+    pub fn new(options: SeriesOptions) -> Self {
+        let pod = options.pod_label.then(|| "pod".to_owned());
+        let extra_names = options.copy_labels.iter().cloned().chain(pod).collect();
+        Self {
+            options,
+            extra_names,
+            containers: Table::new(),
+            last_terminations: Table::new(),
+            pod_failures: Table::new(),
+            nodes: Table::new(),
+            groups: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            node_counted: BTreeMap::new(),
+            len: 0,
+            evicted: 0,
+            overflowed: 0,
+        }
+    }
+
+    /// Counts what the core tells; effects that count nothing are ignored.
+    pub fn apply(&mut self, effect: &Effect, now: Timestamp) {
+        match effect {
+            Effect::Terminated(termination) => self.terminated(termination, now),
+            Effect::Restarted { subject, outcome, count } => self.restarted(subject, outcome, *count, now),
+            Effect::PodFailed { workload, extra, failure } => self.pod_failed(workload, extra, *failure, now),
+            Effect::WorkloadPods { workload, pods } => self.workload_pods(workload, *pods, now),
+            Effect::LookUp(_) | Effect::OwnerCached | Effect::Baseline(_) | Effect::UnobservedPod => {}
+        }
+    }
+
+    fn terminated(&mut self, termination: &Termination, now: Timestamp) {
+        let subject = &termination.subject;
+        let group = self.touch(&subject.workload, now);
+        let by = termination.count;
+        self.count_container(&group, Counter::Terminations, subject, &termination.outcome, by, now);
+        self.count_node(&group, &termination.node, termination.outcome.cause.as_str(), by, now);
+        let ended = termination.finished_at.unwrap_or(termination.counted_at);
+        self.note_last_termination(&group, subject, ended);
+        self.settle(&group);
+    }
+
+    fn restarted(&mut self, subject: &Subject, outcome: &Outcome, by: u32, now: Timestamp) {
+        let group = self.touch(&subject.workload, now);
+        self.count_container(&group, Counter::Restarts, subject, outcome, by, now);
+        self.settle(&group);
+    }
+
+    fn pod_failed(&mut self, workload: &Workload, extra: &[Arc<str>], failure: PodFailure, now: Timestamp) {
+        let group = self.touch(workload, now);
+        let mut key = labels::failure(workload, failure, &self.extra_names, extra);
+        if !self.pod_failures.contains_key(key.as_str()) {
+            if self.make_room(&group) {
+                self.note_counter(&group);
+            } else {
+                key = labels::overflow(
+                    &["namespace", "workload_type", "workload", "reason"],
+                    &self.extra_names,
+                );
+                self.note_overflow(self.pod_failures.contains_key(key.as_str()));
+            }
+        }
+        count(self.pod_failures.entry(key.into()).or_insert(Sample::new(now)), 1);
+        self.settle(&group);
+    }
+
+    fn workload_pods(&mut self, workload: &Workload, pods: u32, now: Timestamp) {
+        let key = labels::workload(workload);
+        // A workload without counters is remembered while it has pods: it may come to count (again), and must
+        // not pass for one without pods then.
+        if pods == 0 && !self.groups.contains_key(key.as_str()) {
+            return;
+        }
+        let key: Arc<str> = key.into();
+        let group = self.groups.entry(Arc::clone(&key)).or_default();
+        if pods == 0 && group.has_pods() {
+            group.active = now;
+        }
+        group.pods = Some(pods);
+        if pods == 0 {
+            self.idle.insert((group.counted, Arc::clone(&key)));
+        } else {
+            self.idle.remove(&(group.counted, Arc::clone(&key)));
+        }
+        self.settle(&key);
+    }
+
+    /// The workload was counted on now.
+    fn touch(&mut self, workload: &Workload, now: Timestamp) -> Arc<str> {
+        let key: Arc<str> = labels::workload(workload).into();
+        let group = self.groups.entry(Arc::clone(&key)).or_default();
+        self.idle.remove(&(group.counted, Arc::clone(&key)));
+        group.counted = now;
+        group.active = group.active.max(now);
+        if !group.has_pods() {
+            self.idle.insert((now, Arc::clone(&key)));
+        }
+        key
+    }
+
+    /// After a change: the gauge of pods comes with the first counter, and nothing stays of a workload that has
+    /// neither series nor pods.
+    fn settle(&mut self, key: &Arc<str>) {
+        let Some(group) = self.groups.get(key).copied() else { return };
+        if group.counters > 0 && group.pods.is_some() && !group.shows_pods && self.make_room(key) {
+            self.len += 1;
+            if let Some(group) = self.groups.get_mut(key) {
+                group.shows_pods = true;
+            }
+        }
+        if group.counters == 0 && !group.has_pods() {
+            self.idle.remove(&(group.counted, Arc::clone(key)));
+            self.groups.remove(key);
+        }
+    }
+
+    fn count_container(
+        &mut self,
+        group: &Arc<str>,
+        which: Counter,
+        subject: &Subject,
+        outcome: &Outcome,
+        by: u32,
+        now: Timestamp,
+    ) {
+        let mut key = labels::outcome(subject, outcome, &self.extra_names);
+        if !self.has_counter(&key, which) {
+            if self.make_room(group) {
+                self.note_counter(group);
+            } else {
+                key = labels::overflow(&CONTAINER_LABELS, &self.extra_names);
+                self.note_overflow(self.has_counter(&key, which));
+            }
+        }
+        let counters = self.containers.entry(key.into()).or_default();
+        let slot = match which {
+            Counter::Terminations => &mut counters.terminations,
+            Counter::Restarts => &mut counters.restarts,
+        };
+        count(slot.get_or_insert(Sample::new(now)), by);
+    }
+
+    fn has_counter(&self, key: &str, which: Counter) -> bool {
+        self.containers.get(key).is_some_and(|counters| match which {
+            Counter::Terminations => counters.terminations.is_some(),
+            Counter::Restarts => counters.restarts.is_some(),
+        })
+    }
+
+    fn count_node(&mut self, group: &Arc<str>, node: &str, cause: &str, by: u32, now: Timestamp) {
+        let node = labels::node(node);
+        let mut key = labels::node_cause(&node, cause);
+        let exists = self.nodes.contains_key(key.as_str());
+        if exists || self.make_room(group) {
+            self.len += usize::from(!exists);
+            self.node_counted.insert(node.into(), now);
+        } else {
+            key = labels::overflow(&["node", "cause"], &[]);
+            self.note_overflow(self.nodes.contains_key(key.as_str()));
+        }
+        count(self.nodes.entry(key.into()).or_insert(Sample::new(now)), by);
+    }
+
+    /// A gauge has no overflow series: without room it is not shown.
+    fn note_last_termination(&mut self, group: &Arc<str>, subject: &Subject, ended: Timestamp) {
+        let key = labels::container(subject);
+        if let Some(last) = self.last_terminations.get_mut(key.as_str()) {
+            *last = ended.max(*last);
+        } else if self.groups.get(group).is_some_and(|group| group.counters > 0) && self.make_room(group) {
+            self.len += 1;
+            self.last_terminations.insert(key.into(), ended);
+        }
+    }
+
+    fn note_counter(&mut self, group: &Arc<str>) {
+        self.len += 1;
+        if let Some(group) = self.groups.get_mut(group) {
+            group.counters += 1;
+        }
+    }
+
+    fn note_overflow(&mut self, exists: bool) {
+        self.len += usize::from(!exists);
+        self.overflowed += 1;
+    }
+
+    /// Room for one more series, if need be at the cost of other workloads that have no pods.
+    fn make_room(&mut self, of: &Arc<str>) -> bool {
+        while self.len >= self.options.max_series {
+            let Some(oldest) = self.idle.iter().map(|(_, key)| key).find(|key| *key != of).cloned() else {
+                return false;
+            };
+            let before = self.len;
+            self.remove(&oldest);
+            self.evicted += before.saturating_sub(self.len) as u64;
+        }
+        true
+    }
+
+    /// Removes all series of a workload.
+    fn remove(&mut self, key: &Arc<str>) {
+        let Some(group) = self.groups.remove(key) else { return };
+        self.idle.remove(&(group.counted, Arc::clone(key)));
+        let gone: usize = remove_range(&mut self.containers, key).iter().map(Counters::len).sum();
+        let gone = gone
+            + remove_range(&mut self.last_terminations, key).len()
+            + remove_range(&mut self.pod_failures, key).len()
+            + usize::from(group.shows_pods);
+        self.len = self.len.saturating_sub(gone);
+    }
+
+    /// Removes what has not been counted on, and has had no pods, for the time to live. Nodes have no pods here:
+    /// their series go by the last count alone.
+    pub fn expire(&mut self, now: Timestamp) {
+        let expired = |active: Timestamp| now >= active.plus(self.options.series_ttl);
+        let groups: Vec<Arc<str>> = self
+            .idle
+            .iter()
+            .map(|(_, key)| key)
+            .filter(|key| self.groups.get(*key).is_none_or(|group| expired(group.active)))
+            .cloned()
+            .collect();
+        let nodes: Vec<Box<str>> =
+            self.node_counted.iter().filter(|(_, at)| expired(**at)).map(|(node, _)| node.clone()).collect();
+        for key in &groups {
+            self.remove(key);
+        }
+        for node in &nodes {
+            self.node_counted.remove(node);
+            self.len = self.len.saturating_sub(remove_range(&mut self.nodes, node).len());
+        }
+    }
+
+    /// How many series are exposed.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many there may be.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.options.max_series
+    }
+
+    /// How many were removed to make room.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// How many counts went to an overflow series.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    /// Series of `exitcode_container_terminations_total`, by their labels.
+    pub fn terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
+        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.terminations.as_ref()?)))
+    }
+
+    /// Series of `exitcode_container_restarts_total`, by their labels.
+    pub fn restarts(&self) -> impl Iterator<Item = (&str, &Sample)> {
+        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.restarts.as_ref()?)))
+    }
+
+    /// Series of `exitcode_pod_failures_total`, by their labels.
+    pub fn pod_failures(&self) -> impl Iterator<Item = (&str, &Sample)> {
+        self.pod_failures.iter().map(|(key, sample)| (&**key, sample))
+    }
+
+    /// Series of `exitcode_node_terminations_total`, by their labels.
+    pub fn node_terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
+        self.nodes.iter().map(|(key, sample)| (&**key, sample))
+    }
+
+    /// Series of `exitcode_container_last_termination_timestamp_seconds`, by their labels.
+    pub fn last_terminations(&self) -> impl Iterator<Item = (&str, Timestamp)> {
+        self.last_terminations.iter().map(|(key, at)| (&**key, *at))
+    }
+
+    /// Series of `exitcode_workload_pods`, by their labels.
+    pub fn pods(&self) -> impl Iterator<Item = (&str, u32)> {
+        let shown = self.groups.iter().filter(|(_, group)| group.shows_pods);
+        shown.filter_map(|(key, group)| Some((&**key, group.pods?)))
+    }
+}
+
+const CONTAINER_LABELS: [&str; 8] =
+    ["namespace", "workload_type", "workload", "container", "container_type", "exit_code", "reason", "cause"];
+
+fn count(sample: &mut Sample, by: u32) {
+    sample.value = sample.value.saturating_add(u64::from(by));
+}
+
+/// Removes the entries whose labels begin with `identity` and go on.
+fn remove_range<V>(table: &mut Table<V>, identity: &str) -> Vec<V> {
+    let from: Box<str> = format!("{identity},").into();
+    let keys: Vec<Box<str>> = table
+        .range::<str, _>((Bound::Included(&*from), Bound::Unbounded))
+        .map(|(key, _)| key)
+        .take_while(|key| key.starts_with(&*from))
+        .cloned()
+        .collect();
+    keys.iter().filter_map(|key| table.remove(key)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! The HTTP server: reads what is published, and nothing else.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/metrics` | the counts, in the format and encoding that the client asks for |
+//! | `/livez`, `/-/healthy` | 200 while the process serves |
+//! | `/readyz`, `/-/ready` | 200 once the first list is in, else 503 and why |
+//! | `/api/v1/terminations` | the last terminations as JSON |
+//! | `/` | links to these |
+
+mod connection;
+mod health;
+mod listen;
+mod metrics;
+mod negotiate;
+mod pages;
+mod stall;
+mod terminations;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub use connection::serve;
+pub use listen::{ListenError, bind};
+
+use crate::publish::Published;
+
+/// The longest that a request may ask a new series to read 0.
+pub const MAX_ZERO_FOR: Duration = Duration::from_secs(3600);
+
+/// What a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; more are closed at once.
+    pub connections: usize,
+    /// Connections at once from one address, so that no single client keeps the kubelet's probes out.
+    pub connections_per_client: usize,
+    /// Time for a whole request head, which is also how long a connection may idle.
+    pub header_read: Duration,
+    /// Time from a request's head to its answer's.
+    pub request: Duration,
+    /// Time without a byte taken of an answer.
+    pub write_stall: Duration,
+    /// Time for a whole answer to be taken.
+    pub write_total: Duration,
+    /// Large answers held at once; more wait for the time of a request.
+    pub answers: usize,
+    /// Time for requests in flight at shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            connections_per_client: 64,
+            header_read: Duration::from_secs(10),
+            request: Duration::from_secs(30),
+            write_stall: Duration::from_secs(30),
+            write_total: Duration::from_secs(120),
+            answers: 8,
+            drain: Duration::from_secs(4),
+        }
+    }
+}
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+struct App {
+    published: Arc<Published>,
+    /// Encoding takes memory and a lock: two at once.
+    encoders: Arc<Semaphore>,
+    /// Large answers that wait for their clients.
+    answers: Arc<Semaphore>,
+}
+
+/// A large answer and the permit to hold it, given back when its last byte is written or its client is gone.
+struct Held {
+    bytes: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn new(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
+        Bytes::from_owner(Self { bytes, _permit: permit })
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// All paths.
+pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
+    let app = App {
+        published,
+        encoders: Arc::new(Semaphore::new(2)),
+        answers: Arc::new(Semaphore::new(limits.answers)),
+    };
+    let limit = limits.request;
+    Router::new()
+        .route("/", get(pages::index))
+        .route("/metrics", get(metrics::metrics))
+        .route("/livez", get(health::live))
+        .route("/-/healthy", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/-/ready", get(health::ready))
+        .route("/api/v1/terminations", get(terminations::terminations))
+        .fallback(pages::not_found)
+        .method_not_allowed_fallback(pages::method_not_allowed)
+        .with_state(app)
+        .layer(middleware::from_fn_with_state(limit, within))
+        .layer(middleware::map_response(secured))
+}
+
+/// Ends a request that takes too long.
+async fn within(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the exporter is busy, try again\n").into_response(),
+    }
+}
+
+/// No page loads anything, and no browser guesses a type.
+async fn secured(mut response: Response) -> Response {
+    const HEADERS: [(HeaderName, &str); 3] = [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// One line of plain text.
+fn line(status: StatusCode, text: &str) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{text}\n")).into_response()
+}
