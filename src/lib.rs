@@ -40,10 +40,11 @@
 //! | [`publish`], [`series`], [`board`], [`log`], [`runbook`] | what becomes of the effects |
 //! | [`exposition`], [`server`] | the formats, and who may ask for them how often |
 //! | [`options`], [`duration`] | the command line |
-//! | [`sim`] | a simulated cluster for the demo, the tests and the benchmarks |
+//! | [`sim`], [`demo`] | a simulated cluster for the demo, the tests and the benchmarks |
 
 pub mod board;
 pub mod core;
+pub mod demo;
 pub mod duration;
 pub mod exporter;
 pub mod exposition;

@@ -60,7 +60,7 @@ pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result
     let server = config.cluster_url.authority().map_or("", |authority| authority.as_str());
     // What stands before an @ is a password.
     tracing::info!(server = server.rsplit('@').next(), "connecting to the API server");
-    client(config)
+    connect_to(config)
 }
 
 async fn find(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Config, ConnectError> {
@@ -88,7 +88,11 @@ async fn read(path: Option<&Path>, context: Option<&str>) -> Result<Config, Kube
 }
 
 /// A client for a configuration, by way of its proxy if it has one.
-fn client(mut config: Config) -> Result<Client, ConnectError> {
+///
+/// # Errors
+///
+/// A configuration that can't be used.
+pub fn connect_to(mut config: Config) -> Result<Client, ConnectError> {
     let agent = HeaderValue::from_static(concat!("exitcode-exporter/", env!("CARGO_PKG_VERSION")));
     config.headers.push((header::USER_AGENT, agent));
     let mut tcp = HttpConnector::new();
@@ -210,7 +214,7 @@ mod tests {
             })
             .await;
             config.auth_info.token = Some(status.as_str().to_owned().into());
-            let client = client(config).expect("a client");
+            let client = connect_to(config).expect("a client");
             let refused = get(&client, "/api/v1/pods", "application/json", ANSWER_WITHIN).await;
             assert_eq!(refused.map(|_| ()).map_err(|failure| failure.code), Err(Some(status.as_u16())));
             let agent = concat!("exitcode-exporter/", env!("CARGO_PKG_VERSION"));
@@ -223,7 +227,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let uri = format!("http://{}", listener.local_addr().expect("an address"));
         drop(listener);
-        let client = client(Config::new(uri.parse().expect("a URI"))).expect("a client");
+        let client = connect_to(Config::new(uri.parse().expect("a URI"))).expect("a client");
         let refused = get(&client, "/api/v1/pods", "application/json", ANSWER_WITHIN).await;
         let failure = refused.map(|_| ()).expect_err("nobody is there");
         assert_eq!(failure.reason, FailureReason::Connection);
@@ -243,7 +247,7 @@ mod tests {
         let file = std::env::temp_dir().join(format!("exitcode-exporter-token-{}", std::process::id()));
         std::fs::write(&file, "old").expect("a file");
         config.auth_info.token_file = Some(file.display().to_string());
-        let client = client(config).expect("a client");
+        let client = connect_to(config).expect("a client");
         std::fs::write(&file, "new").expect("a file");
         let health = Arc::new(Health::new(Target::all("pods"), Arc::default(), Clock::start()));
         let (sender, mut updates) = tokio::sync::mpsc::channel(16);
@@ -293,7 +297,7 @@ mod tests {
             let kubeconfig =
                 Kubeconfig::from_yaml(&kubeconfig.replace("exit 3", exit)).expect("a kubeconfig");
             let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-            let error = client(config.expect("a configuration")).map(|_| ()).expect_err(exit);
+            let error = connect_to(config.expect("a configuration")).map(|_| ()).expect_err(exit);
             assert_eq!(error.to_string(), format!("the credentials can't be used: {words}"));
         }
     }
@@ -318,7 +322,7 @@ mod tests {
         assert_eq!(used("https://127.0.0.1:6443", "http://other:1", set), Some("http://other:1/".to_owned()));
         let mut config = Config::new("https://k8s.example.com".parse().expect("a URI"));
         config.proxy_url = Some("socks5://proxy:1080".parse().expect("a URI"));
-        let error = client(config).map(|_| ()).expect_err("no socks");
+        let error = connect_to(config).map(|_| ()).expect_err("no socks");
         assert_eq!(error.to_string(), "a proxy with the scheme \"socks5\" can't be used: only http:// can");
     }
 }

@@ -44,7 +44,7 @@ use tokio::sync::mpsc;
 
 use crate::pod::Object;
 
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, connect, connect_to};
 pub use failure::{Failure, FailureReason};
 pub use stats::{EventKind, Health, Stats, UNREADY_AFTER_MS};
 pub use target::Target;

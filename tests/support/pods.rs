@@ -118,10 +118,9 @@ impl PodBuilder {
         let list = self.json["spec"][specs].as_array_mut().expect("specs");
         list.push(json!({"name": name}));
         self.at = (specs, statuses, list.len() - 1);
-        self.json["status"][statuses]
-            .as_array_mut()
-            .expect("statuses")
-            .push(json!({"name": name, "restartCount": 0, "image": "shop/image:1", "state": {}, "lastState": {}}));
+        self.json["status"][statuses].as_array_mut().expect("statuses").push(
+            json!({"name": name, "restartCount": 0, "image": "shop/image:1", "state": {}, "lastState": {}}),
+        );
         self
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use exitcode_exporter::core::{BaselineReason, Effect, Input, Options, OwnerAnswer, OwnerFound, Scope, State};
+use exitcode_exporter::core::{
+    BaselineReason, Effect, Input, Options, OwnerAnswer, OwnerFound, Scope, State,
+};
 use exitcode_exporter::pod::Metadata;
 use exitcode_exporter::termination::{Outcome, Subject, Workload};
 use exitcode_exporter::time::Timestamp;
@@ -102,7 +104,9 @@ impl World {
     /// All ends so far, as (exit code, reason, cause, evidence, count).
     pub fn ends(&self) -> Vec<String> {
         let end = |effect: &Effect| match effect {
-            Effect::Terminated(t) => Some(format!("{} {} {}", t.outcome.exit_code, t.outcome.cause, t.evidence)),
+            Effect::Terminated(t) => {
+                Some(format!("{} {} {}", t.outcome.exit_code, t.outcome.cause, t.evidence))
+            }
             _ => None,
         };
         self.effects.iter().filter_map(end).collect()
