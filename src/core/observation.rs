@@ -99,6 +99,5 @@ pub fn is_windows(pod: &Pod) -> bool {
 
 /// A termination message as it is kept.
 pub fn cut(message: &str) -> Box<str> {
-    let end = (0..=MESSAGE_BYTES.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
-    message.get(..end.unwrap_or(0)).unwrap_or_default().into()
+    crate::text::cut(message, MESSAGE_BYTES).into()
 }
