@@ -187,7 +187,9 @@ impl Load {
         });
     }
 
+    /// Deletes a pod, whose other container still runs, and makes another.
     fn replace(&mut self, index: usize) {
+        self.truth.vanished();
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         let now = self.clock.seconds();

@@ -40,6 +40,14 @@ macro_rules! crashes {
     };
 }
 
+/// The same a few times, then the pod is deleted: for ends that only an event explains, since a pod's events are
+/// dropped after the first 25.
+macro_rules! crashes_a_few_times {
+    ($ms:literal, $death:expr) => {
+        &[Start, Repeat(4, &[Run($ms), Dies("app", $death)]), Run(5_000), Step::Over(Over::Deleted(0))]
+    };
+}
+
 /// A pod that runs for a while and is over.
 macro_rules! ends {
     ($over:expr) => {
@@ -122,9 +130,9 @@ pub const WORKLOADS: &[Script] = &[
     deployment("infra", "mesh", WITH_PROBED_SIDECAR, crashes!("proxy", 5_000, Liveness(137))),
     deployment("infra", "slow-start", STARTING, crashes!("app", 500, Startup(137))),
     deployment("infra", "hooked", HOOKED, &[Start, Repeat(0, &[Dies("app", PostStart), Run(2_000)])]),
-    deployment("infra", "patched", PLAIN, crashes!("app", 20_000, Redefined(143))),
-    Script::new("infra", "resized", Owner::StatefulSet, LIMITED, crashes!("app", 22_000, Resized(137))),
-    deployment("infra", "resandboxed", PLAIN, crashes!("app", 24_000, SandboxChanged(137))),
+    deployment("infra", "patched", PLAIN, crashes_a_few_times!(20_000, Redefined(143))),
+    Script::new("infra", "resized", Owner::StatefulSet, LIMITED, crashes_a_few_times!(22_000, Resized(137))),
+    deployment("infra", "resandboxed", PLAIN, crashes_a_few_times!(24_000, SandboxChanged(137))),
     // The node, the runtime, or somebody on the node ends a container.
     deployment("infra", "power-cut", PLAIN, crashes!("app", 26_000, NodeCrashed)).on("node-3"),
     deployment("infra", "removed", PLAIN, crashes!("app", 28_000, Vanished)).on("node-3"),
