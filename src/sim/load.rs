@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::SimClock;
 use super::kinds::Resource;
-use super::load_pod::{CONTAINERS, LoadContainer, LoadEnd, LoadPod, LoadState, Template};
+use super::load_pod::{CONTAINERS, LoadContainer, LoadEnd, LoadPod, LoadState};
+use super::load_template::Template;
 use super::script::{by_itself, ended_by};
 use super::store::Store;
 use super::truth::{Counts, Ended, Truth};
