@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use crate::log::clean;
 use crate::runbook::Runbooks;
 use crate::termination::{Cause, ExitCode, Termination, signal_name};
+use crate::text::{clean, cut};
 
 /// How many terminations are kept, and the most that a query returns.
 pub const CAPACITY: usize = 1000;
@@ -72,21 +72,28 @@ impl Board {
     }
 }
 
-/// A termination in the words of the log line.
+/// A termination in the words of the log line. Text is as the API server gave it; serialised, it shows no control
+/// character.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub struct Row<'a> {
     /// Namespace.
-    pub namespace: String,
+    #[serde(serialize_with = "cleaned")]
+    pub namespace: &'a str,
     /// Pod.
-    pub pod: String,
+    #[serde(serialize_with = "cleaned")]
+    pub pod: &'a str,
     /// Node.
-    pub node: String,
+    #[serde(serialize_with = "cleaned")]
+    pub node: &'a str,
     /// Workload type.
-    pub workload_type: String,
+    #[serde(serialize_with = "cleaned")]
+    pub workload_type: &'a str,
     /// Workload.
-    pub workload: String,
+    #[serde(serialize_with = "cleaned")]
+    pub workload: &'a str,
     /// Container.
-    pub container: String,
+    #[serde(serialize_with = "cleaned")]
+    pub container: &'a str,
     /// Container type.
     pub container_type: &'static str,
     /// Exit code; null where it is not known.
@@ -108,10 +115,11 @@ pub struct Row {
     /// `restartCount` of the status.
     pub restart_count: u32,
     /// Image.
-    pub image: String,
-    /// The termination message, cut and escaped; null where there is none.
+    #[serde(serialize_with = "cleaned")]
+    pub image: &'a str,
+    /// The termination message, cut at 1 KiB; null where there is none.
     #[serde(skip_serializing_if = "Hidden::is_hidden")]
-    pub message: Hidden,
+    pub message: Hidden<'a>,
     /// Link to the runbook.
     pub runbook: String,
 }
@@ -119,32 +127,32 @@ pub struct Row {
 /// A value that is shown only on request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Hidden {
+pub enum Hidden<'a> {
     /// Not even the key appears.
     Hidden,
     /// The value, if there is one.
-    Shown(Option<String>),
+    #[serde(serialize_with = "cleaned_option")]
+    Shown(Option<&'a str>),
 }
 
-impl Hidden {
+impl Hidden<'_> {
     fn is_hidden(&self) -> bool {
         *self == Self::Hidden
     }
 }
 
-impl Row {
+impl<'a> Row<'a> {
     /// The row of a termination; its message, which may hold log lines, only if `messages` says so.
     #[must_use]
-    pub fn new(termination: &Termination, runbooks: &Runbooks, messages: bool) -> Self {
+    pub fn new(termination: &'a Termination, runbooks: &Runbooks, messages: bool) -> Self {
         let Termination { subject, outcome, .. } = termination;
-        let text = |value: &str| clean(value).into_owned();
         Self {
-            namespace: text(&subject.workload.namespace),
-            pod: text(&termination.pod),
-            node: text(&termination.node),
-            workload_type: text(&subject.workload.workload_type),
-            workload: text(&subject.workload.name),
-            container: text(&subject.container),
+            namespace: &subject.workload.namespace,
+            pod: &termination.pod,
+            node: &termination.node,
+            workload_type: &subject.workload.workload_type,
+            workload: &subject.workload.name,
+            container: &subject.container,
             container_type: subject.container_type.as_str(),
             exit_code: outcome.exit_code.0,
             signal: termination.signal().map(signal_name),
@@ -155,20 +163,27 @@ impl Row {
             finished_at: termination.finished_at.map(|at| at.to_string()),
             ran_for: ran_for(termination),
             restart_count: termination.restart_count,
-            image: text(&termination.image),
+            image: &termination.image,
             message: if messages { Hidden::Shown(message(termination)) } else { Hidden::Hidden },
             runbook: runbooks.link(termination),
         }
     }
 }
 
-/// The termination message, cut at 1 KiB of what was written, with its control characters escaped.
+/// The termination message, cut at 1 KiB of what was written.
 #[must_use]
-pub fn message(termination: &Termination) -> Option<String> {
+pub fn message(termination: &Termination) -> Option<&str> {
     const MOST: usize = 1024;
-    let message = termination.message.as_deref()?;
-    let end = (0..=message.len().min(MOST)).rev().find(|&i| message.is_char_boundary(i)).unwrap_or(0);
-    Some(clean(&message[..end]).into_owned())
+    termination.message.as_deref().map(|message| cut(message, MOST))
+}
+
+fn cleaned<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&clean(text))
+}
+
+#[allow(clippy::ref_option)] // the shape that serde asks for
+fn cleaned_option<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.map(clean).serialize(serializer)
 }
 
 /// Seconds from start to end, never negative.
@@ -177,3 +192,6 @@ fn ran_for(termination: &Termination) -> Option<f64> {
     let ms = termination.finished_at?.since(termination.started_at?);
     Some(ms.max(0) as f64 / 1000.0)
 }
+
+#[cfg(test)]
+mod tests;

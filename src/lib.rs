@@ -32,7 +32,7 @@
 //!
 //! | room | holds |
 //! |---|---|
-//! | [`termination`], [`time`] | the field's words and points in time |
+//! | [`termination`], [`time`], [`text`] | the field's words, points in time, text made fit to be shown |
 //! | [`pod`] | what is read of the API's objects |
 //! | [`core`] | the counting, synchronous and without IO |
 //! | [`watch`], [`owners`] | list, watch and look-ups, through every fault |
@@ -40,10 +40,11 @@
 //! | [`publish`], [`series`], [`board`], [`log`], [`runbook`] | what becomes of the effects |
 //! | [`exposition`], [`server`] | the formats, and who may ask for them how often |
 //! | [`options`], [`duration`] | the command line |
-//! | [`sim`] | a simulated cluster for the demo, the tests and the benchmarks |
+//! | [`sim`], [`demo`] | a simulated cluster for the demo, the tests and the benchmarks |
 
 pub mod board;
 pub mod core;
+pub mod demo;
 pub mod duration;
 pub mod exporter;
 pub mod exposition;
@@ -58,5 +59,6 @@ pub mod server;
 pub mod sim;
 mod sources;
 pub mod termination;
+pub mod text;
 pub mod time;
 pub mod watch;

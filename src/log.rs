@@ -4,7 +4,6 @@
 //! error that stands still holds the exporter up as it does any program in a container. Values of any content
 //! stay on their line and show no control character.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::Value;
@@ -19,6 +18,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::board::Row;
 use crate::runbook::Runbooks;
 use crate::termination::Termination;
+use crate::text::{clean, is_dangerous};
 
 /// Target of the lines of terminations.
 pub const TERMINATION: &str = "termination";
@@ -80,7 +80,11 @@ where
         .with_target("kube_client", LevelFilter::ERROR)
         .with_target("exitcode_exporter", level)
         .with_target(TERMINATION, level);
-    let lines = tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(writer);
+    // A reader that closed standard error is no reason to write there that it did, which would panic.
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(writer)
+        .log_internal_errors(false);
     tracing_subscriber::registry().with(filter).with(lines)
 }
 
@@ -124,27 +128,6 @@ pub fn termination(termination: &Termination, runbooks: &Runbooks) {
     }
 }
 
-/// The value with all that could break a line, steer a terminal or turn the reading direction written as an
-/// escape: control characters, line and paragraph separators, bidirectional controls.
-#[must_use]
-pub fn clean(value: &str) -> Cow<'_, str> {
-    if !value.chars().any(is_dangerous) {
-        return Cow::Borrowed(value);
-    }
-    let mut out = String::with_capacity(value.len() + 16);
-    for c in value.chars() {
-        if is_dangerous(c) { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    Cow::Owned(out)
-}
-
-fn is_dangerous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-}
-
 /// The formatter of lines. It writes the fields itself: the termination message is a field of the name that
 /// tracing gives to its own text, and must come out once, as a field like the others.
 struct Lines(LogFormat);
@@ -177,8 +160,9 @@ fn text(
     let is_termination = target == TERMINATION;
     for (name, value) in fields {
         match value {
-            Value::String(text) if *name == "message" && !is_termination => write!(out, " {text}")?,
+            Value::String(text) if *name == "message" && !is_termination => write!(out, " {}", clean(text))?,
             Value::String(text) if is_plain(text) => write!(out, " {name}={text}")?,
+            Value::String(text) => write!(out, " {name}={}", quoted(text))?,
             Value::Null => write!(out, " {name}=\"\"")?,
             value => write!(out, " {name}={value}")?,
         }
@@ -188,7 +172,19 @@ fn text(
 
 /// Needs no quotes in `key=value`.
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || matches!(c, '"' | '=' | '\\'))
+    !text.is_empty()
+        && !text.contains(|c| is_dangerous(c) || c.is_whitespace() || matches!(c, '"' | '=' | '\\'))
+}
+
+/// In quotes, with the escapes of Rust and Go.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        if is_dangerous(c) || matches!(c, '"' | '\\') { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.push('"');
+    out
 }
 
 fn json(
@@ -200,6 +196,10 @@ fn json(
 ) -> fmt::Result {
     write!(out, "{{\"timestamp\":\"{time}\",\"level\":\"{level}\",\"target\":{}", Value::from(target))?;
     for (name, value) in fields {
+        let value = match value {
+            Value::String(text) => Value::from(clean(&text)),
+            value => value,
+        };
         let taken = matches!(name, "timestamp" | "level" | "target");
         write!(out, ",{}:{value}", Value::from(if taken { format!("{name}_") } else { name.to_owned() }))?;
     }
@@ -235,10 +235,13 @@ impl Visit for Fields {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.set(field, Value::from(clean(value)));
+        self.set(field, Value::from(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use exitcode_exporter::options::{NoOptions, Options};
-use exitcode_exporter::{exporter, log, server, watch};
+use exitcode_exporter::options::{Command, NoOptions, Options};
+use exitcode_exporter::{demo, exporter, log, server, watch};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_env = "musl")]
@@ -45,9 +45,15 @@ fn start(options: &Options) -> anyhow::Result<()> {
 
 async fn run(options: &Options) -> anyhow::Result<()> {
     let listeners = server::bind(&options.listen_addresses())?;
-    let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-    exporter::run(client, options, listeners, told_to_stop()?).await?;
+    let stop = told_to_stop()?;
+    match options.command {
+        None => {
+            let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+            exporter::run(client, options, listeners, stop).await?;
+        }
+        Some(Command::Demo) => demo::run(options, listeners, stop).await?,
+    }
     tracing::info!("stopped");
     Ok(())
 }

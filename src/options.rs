@@ -7,17 +7,17 @@ mod values;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use values::{CopyLabel, InvalidValue, ListenAddress, ListenHost, Namespaces, RunbookUrl};
 
 use crate::duration::PromDuration;
-use crate::log::{LogFormat, LogLevel, clean};
+use crate::log::{LogFormat, LogLevel};
 use crate::publish::PublishOptions;
 use crate::runbook::Runbooks;
 use crate::series::SeriesOptions;
+use crate::text::clean;
 
 /// Where the exporter listens if nothing else is said.
 pub const DEFAULT_PORT: u16 = 10137;
@@ -89,7 +89,7 @@ pub struct Options {
     pub copy_label: Vec<CopyLabel>,
 
     /// Put the pod's name on the counters: series grow with every rollout.
-    #[arg(long, global = true, env = "EXITCODE_POD_LABEL", value_parser = BoolishValueParser::new())]
+    #[arg(long, global = true, env = "EXITCODE_POD_LABEL", value_parser = values::flag)]
     pub pod_label: bool,
 
     /// How long the series of a workload stay after its last pod and its last count.
@@ -115,7 +115,7 @@ pub struct Options {
     pub new_series_zero_for: PromDuration,
 
     /// Write _created lines in OpenMetrics.
-    #[arg(long, global = true, env = "EXITCODE_OPENMETRICS_CREATED", value_parser = BoolishValueParser::new())]
+    #[arg(long, global = true, env = "EXITCODE_OPENMETRICS_CREATED", value_parser = values::flag)]
     pub openmetrics_created: bool,
 
     /// How many series there may be.
@@ -125,12 +125,12 @@ pub struct Options {
         value_name = "N",
         env = "EXITCODE_MAX_SERIES",
         default_value = "100000",
-        value_parser = clap::value_parser!(u32).range(1..=10_000_000)
+        value_parser = values::max_series
     )]
     pub max_series: u32,
 
     /// Show termination messages, which may hold log lines, in the API.
-    #[arg(long, global = true, env = "EXITCODE_SHOW_MESSAGES", value_parser = BoolishValueParser::new())]
+    #[arg(long, global = true, env = "EXITCODE_SHOW_MESSAGES", value_parser = values::flag)]
     pub show_messages: bool,
 
     /// Base of all links to runbooks; the exporter's own pages if not given.
@@ -244,7 +244,7 @@ fn explain(error: &clap::Error, arguments: &[std::ffi::OsString]) -> NoOptions {
         .map(str::trim)
         .filter(|line| !line.is_empty())
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-    let line = parts.collect::<Vec<_>>().join(" ");
+    let line = parts.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ");
     let line = clean(line.strip_prefix("error: ").unwrap_or(&line)).into_owned();
     let line = match variable(error, arguments) {
         Some((argument, variable)) => line.replacen(&format!("'{argument}'"), &variable, 1),

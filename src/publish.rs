@@ -93,7 +93,7 @@ impl Published {
     }
 
     fn note(&self, termination: &Termination) {
-        self.own.evidence(termination.evidence);
+        self.own.evidence(termination.evidence, termination.count);
         if let Some(finished) = termination.finished_at {
             self.own.detection_delay(termination.counted_at.since(finished));
         }
@@ -116,6 +116,12 @@ impl Published {
         let mut out = Vec::with_capacity(32 * 1024 + series.len() * 256);
         exposition::render(&mut out, &series, &self.own, &process, view);
         out
+    }
+
+    /// How many series are exposed.
+    #[must_use]
+    pub fn series_len(&self) -> usize {
+        self.series().len()
     }
 
     /// The last terminations that match, newest first.

@@ -72,9 +72,18 @@ pub struct Witness {
     pub pod_event: Option<Timestamp>,
     /// The node's `SystemOOM` within 2 s of the end.
     pub system_oom: bool,
-    /// An earlier end of the same container of the same workload with the same code and reason was confirmed
-    /// as this probe's kill.
-    pub history: Option<Cause>,
+    /// What earlier ends tell.
+    pub history: ProbeHistory,
+}
+
+/// Whether an earlier end of the same container of the same workload with the same code and reason was confirmed
+/// as the kill of a probe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProbeHistory {
+    /// Of the liveness probe.
+    pub liveness: bool,
+    /// Of the startup probe.
+    pub startup: bool,
 }
 
 /// A decision.
@@ -243,7 +252,7 @@ fn startup_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause,
     if !could_be_probe(case, case.startup_ms?) {
         return None;
     }
-    let confirmed = witness.history == Some(Cause::StartupProbe);
+    let confirmed = witness.history.startup;
     let usual = matches!(case.exit_code, SIGKILL | SIGTERM) || confirmed;
     match case.started {
         Some(false) if usual => Some((Cause::StartupProbe, Evidence::Status)),
@@ -255,7 +264,7 @@ fn startup_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause,
 /// Rule 8: As above for the liveness probe, which only history can tell.
 fn liveness_probe_without_event(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     let not_started = case.startup_ms.is_some() && case.started == Some(false);
-    (could_be_probe(case, case.liveness_ms?) && !not_started && witness.history == Some(Cause::LivenessProbe))
+    (could_be_probe(case, case.liveness_ms?) && !not_started && witness.history.liveness)
         .then_some((Cause::LivenessProbe, Evidence::History))
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::cause::{Case, Witness};
+use super::cause::{Case, ProbeHistory, Witness};
 use super::facts::SECOND;
 use super::ledger::hash;
 use crate::pod::Event;
@@ -64,6 +64,15 @@ struct Fact {
     used: bool,
 }
 
+impl Fact {
+    fn kill(&self) -> Option<Kill> {
+        match self.told {
+            Told::Kill(cause) => Some(Kill { container: self.container.clone(), cause, at: self.at }),
+            Told::Stopping | Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct PodFacts {
     facts: Vec<Fact>,
@@ -104,7 +113,8 @@ impl EvidenceStore {
         let uid: Arc<str> = event.involved_object.uid.as_str().into();
         let seen = (hash(&event.metadata.uid), event.occurrences());
         let fact = Fact { told, container: container.into(), at, event: seen, used: false };
-        self.add(&uid, fact, now).then_some(About::Pod(uid))
+        let kill = fact.kill();
+        self.add(&uid, fact, now).then_some(About::Pod { uid, kill })
     }
 
     fn add(&mut self, uid: &Arc<str>, fact: Fact, now: Timestamp) -> bool {
@@ -233,6 +243,11 @@ impl EvidenceStore {
         self.pods.remove(uid);
     }
 
+    /// How many pods there are facts of.
+    pub fn pods(&self) -> usize {
+        self.pods.len().max(self.order.len())
+    }
+
     /// Forgets what was told about pods that nobody knows.
     pub fn sweep(&mut self, now: Timestamp, known: impl Fn(&str) -> bool) {
         self.pods.retain(|uid, pod| now.since(pod.arrived) < STRANGERS_MS || known(uid));
@@ -244,10 +259,26 @@ impl EvidenceStore {
 /// What an event told something new about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
-    /// The pod with this uid (for static pods: their config.mirror annotation).
-    Pod(Arc<str>),
+    /// A pod.
+    Pod {
+        /// Its uid (for static pods: their config.mirror annotation).
+        uid: Arc<str>,
+        /// What the kubelet did, if it killed a container of it.
+        kill: Option<Kill>,
+    },
     /// The node of this name.
     Node(Arc<str>),
+}
+
+/// The kubelet killed a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kill {
+    /// Which.
+    pub container: Box<str>,
+    /// Why.
+    pub cause: Cause,
+    /// When, on the node's clock.
+    pub at: Timestamp,
 }
 
 fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
@@ -264,8 +295,13 @@ fn seconds(at: Timestamp) -> i64 {
 
 /// Between the attempt's start and end.
 fn during(case: &Case, at: Timestamp) -> bool {
-    case.started_at.is_none_or(|start| seconds(start) <= seconds(at))
-        && case.finished_at.is_none_or(|end| seconds(at) <= seconds(end))
+    between(case.started_at, at, case.finished_at)
+}
+
+/// Whether this time is between those of a start and an end, as far as they are known.
+pub fn between(start: Option<Timestamp>, at: Timestamp, end: Option<Timestamp>) -> bool {
+    start.is_none_or(|start| seconds(start) <= seconds(at))
+        && end.is_none_or(|end| seconds(at) <= seconds(end))
 }
 
 /// The kubelet writes `SandboxChanged` when it finds out, which is before it stops what is left.
@@ -355,7 +391,7 @@ impl History {
         confirmed.push(Confirmed { exit_code, reason, cause, at: now });
     }
 
-    /// The probe whose kill of this container left this code and reason, if confirmed within a day.
+    /// The probes whose kill of this container left this code and reason, as far as confirmed within a day.
     pub fn probe(
         &self,
         workload: &Workload,
@@ -363,14 +399,22 @@ impl History {
         exit_code: i32,
         reason: Reason,
         now: Timestamp,
-    ) -> Option<Cause> {
-        let confirmed = self.containers.get(&(workload.clone(), Arc::clone(container)))?;
+    ) -> ProbeHistory {
+        let Some(confirmed) = self.containers.get(&(workload.clone(), Arc::clone(container))) else {
+            return ProbeHistory::default();
+        };
         let same = |known: &&Confirmed| {
             known.exit_code == ExitCode(Some(exit_code))
                 && known.reason == reason
                 && now.since(known.at) <= HISTORY_MS
         };
-        confirmed.iter().rev().find(same).map(|known| known.cause)
+        let left_by = |cause| confirmed.iter().filter(same).any(|known| known.cause == cause);
+        ProbeHistory { liveness: left_by(Cause::LivenessProbe), startup: left_by(Cause::StartupProbe) }
+    }
+
+    /// How many containers have a history.
+    pub fn len(&self) -> usize {
+        self.containers.len()
     }
 
     /// Forgets what is older than a day.

@@ -37,6 +37,11 @@ impl Gone {
         self.identities.contains(&hash(identity))
     }
 
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Forgets those that are gone for long.
     pub fn sweep(&mut self, now: Timestamp) {
         while self.order.front().is_some_and(|(at, _)| now.since(*at) >= REMEMBERED_MS) {
@@ -66,6 +71,11 @@ impl Names {
         let shared: Arc<str> = name.into();
         self.names.insert(Arc::clone(&shared));
         shared
+    }
+
+    /// How many names there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
     }
 
     /// Drops names that nobody uses.

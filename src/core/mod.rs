@@ -13,7 +13,7 @@ mod workload;
 
 use std::sync::Arc;
 
-pub use state::{Options, State};
+pub use state::{Options, Sizes, State};
 
 use serde::{Deserialize, Serialize};
 

@@ -43,10 +43,15 @@ impl<'a> Seen<'a> {
         Self { container_type, spec, status }
     }
 
+    /// The kubelet ended the attempt seen last because its postStart hook failed
+    /// (pkg/kubelet/kuberuntime/kuberuntime_container.go, `ErrPostStartHook`).
+    pub fn post_start_failed(&self) -> bool {
+        self.status.state.waiting.as_ref().is_some_and(|waiting| waiting.reason == "PostStartHookError")
+    }
+
     /// What the rules ask of the end that this record tells; what earlier objects told is left open.
     pub fn case(&self, pod: &Pod, record: &Terminated, made_up: bool, facts: Facts, input: u64) -> Case {
         let spec = self.spec;
-        let waiting = self.status.state.waiting.as_ref();
         Case {
             exit_code: record.exit_code,
             reason: Reason::parse(&record.reason),
@@ -61,7 +66,7 @@ impl<'a> Seen<'a> {
             liveness_ms: spec.and_then(|spec| spec.liveness_probe).map(|probe| probe.shortest_kill_ms()),
             startup_ms: spec.and_then(|spec| spec.startup_probe).map(|probe| probe.shortest_kill_ms()),
             post_start: spec.is_some_and(|spec| spec.lifecycle.post_start),
-            post_start_failed: waiting.is_some_and(|waiting| waiting.reason == "PostStartHookError"),
+            post_start_failed: self.post_start_failed(),
             started: None,
             ran_into_deletion: false,
             own_code_before: None,
@@ -76,9 +81,14 @@ impl<'a> Seen<'a> {
 /// uid changes whenever it is made again. Empty for an object without either.
 pub fn identity(pod: &Pod) -> String {
     match &pod.metadata.annotations.mirror {
-        Some(annotation) => format!("{annotation}@{}", pod.spec.node_name),
+        Some(annotation) => static_identity(annotation, &pod.spec.node_name),
         None => pod.metadata.uid.clone(),
     }
+}
+
+/// The identity of a static pod: its mirror's annotation and its node.
+pub fn static_identity(annotation: &str, node: &str) -> String {
+    format!("{annotation}@{node}")
 }
 
 /// Whether the pod runs on Windows, as far as it tells.
@@ -89,5 +99,5 @@ pub fn is_windows(pod: &Pod) -> bool {
 
 /// A termination message as it is kept.
 pub fn cut(message: &str) -> Box<str> {
-    message.get(..message.floor_char_boundary(MESSAGE_BYTES)).unwrap_or_default().into()
+    crate::text::cut(message, MESSAGE_BYTES).into()
 }

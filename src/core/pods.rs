@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+use super::cause::Case;
+use super::evidence::between;
 use super::facts::Facts;
 use super::ledger::{Account, hash};
 use super::memory::Names;
 use super::workload::PodOwner;
 use crate::pod::{ContainerStatus, Pod};
-use crate::termination::{ContainerType, Outcome};
+use crate::termination::{ContainerType, Outcome, Reason};
 use crate::time::Timestamp;
 
 /// A pod that is known.
@@ -67,6 +69,37 @@ pub struct Container {
     started: Option<(u64, bool)>,
     /// It was seen running while the pod was being deleted.
     pub ran_into_deletion: bool,
+    /// The end decided last, where an event could still have explained it.
+    pub unexplained: Option<Box<Unexplained>>,
+}
+
+/// An end that was decided without the event that might have explained it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unexplained {
+    started_at: Option<Timestamp>,
+    /// Its end, on the node's clock.
+    pub finished_at: Option<Timestamp>,
+    /// Its code.
+    pub exit_code: i32,
+    /// Its word.
+    pub reason: Reason,
+}
+
+impl Unexplained {
+    /// The end of this case.
+    pub fn of(case: &Case) -> Self {
+        Self {
+            started_at: case.started_at,
+            finished_at: case.finished_at,
+            exit_code: case.exit_code,
+            reason: case.reason,
+        }
+    }
+
+    /// Whether a kill at this time ended it.
+    pub fn was_killed(&self, at: Timestamp) -> bool {
+        between(self.started_at, at, self.finished_at)
+    }
 }
 
 impl KnownPod {
@@ -142,6 +175,7 @@ impl KnownPod {
                 own_end: None,
                 started: None,
                 ran_into_deletion: false,
+                unexplained: None,
             });
             self.containers.len() - 1
         })

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Case, Verdict, Witness, decide};
-use super::evidence::{About, EvidenceStore, History};
+use super::evidence::{About, EvidenceStore, History, Kill};
 use super::facts::Facts;
 use super::ledger::End;
 use super::memory::{Gone, Names};
-use super::observation::{Seen, cut, identity, is_windows, seen_containers};
+use super::observation::{Seen, cut, identity, is_windows, seen_containers, static_identity};
 use super::pending::{Ended, Item, MOST, Pending, Place, WAIT_MS, What};
-use super::pods::{Container, KnownPod, Last};
+use super::pods::{Container, KnownPod, Last, Unexplained};
 use super::workload::{Owners, Resolved};
 use super::{BaselineReason, Effect, Input, OwnerAnswer, Scope};
 use crate::pod::{Event, Pod};
@@ -37,6 +37,25 @@ pub struct Options {
     pub scopes: u16,
     /// Whether events are watched: without them nothing waits for one.
     pub events: bool,
+}
+
+/// How much a [`State`] holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Pods, absent mirrors of static pods included.
+    pub pods: usize,
+    /// Identities of pods that are gone.
+    pub gone: usize,
+    /// Owners, workloads and owners of owners.
+    pub owners: usize,
+    /// Pods that events told about.
+    pub pods_with_evidence: usize,
+    /// Containers whose probes' kills an event confirmed.
+    pub histories: usize,
+    /// Ends that wait.
+    pub pending: usize,
+    /// Shared names.
+    pub names: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -133,6 +152,20 @@ impl State {
     #[must_use]
     pub fn pending_terminations(&self) -> usize {
         self.pending.terminations()
+    }
+
+    /// How much is held in memory: what a test of bounds looks at.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            pods: self.pods.len(),
+            gone: self.gone.len(),
+            owners: self.owners.len(),
+            pods_with_evidence: self.evidence.pods(),
+            histories: self.history.len(),
+            pending: self.pending.len(),
+            names: self.names.len(),
+        }
     }
 
     /// Counts all that waits with what is known: for the end of a process without saved state.
@@ -239,7 +272,7 @@ impl State {
         let baseline = fresh && !listed;
         let mut look = Look { pod, known, facts, place, baseline, now };
         for seen in seen_containers(pod) {
-            self.container(&mut look, &seen, fresh, effects);
+            self.container(&mut look, &seen, effects);
         }
         self.pod_failure(&mut look, effects);
         let Look { mut known, facts, place, .. } = look;
@@ -269,7 +302,8 @@ impl State {
     }
 
     /// Takes in one container's status.
-    fn container(&mut self, look: &mut Look<'_>, seen: &Seen<'_>, fresh: bool, effects: &mut Vec<Effect>) {
+    fn container(&mut self, look: &mut Look<'_>, seen: &Seen<'_>, effects: &mut Vec<Effect>) {
+        let known_before = look.known.containers.len();
         let index = look.known.container_index(seen.status, &mut self.names);
         let Some(container) = look.known.containers.get_mut(index) else { return };
         let change = container.account.observe(seen.status);
@@ -277,6 +311,8 @@ impl State {
         if change.restart_count_fell {
             effects.push(Effect::Baseline(BaselineReason::RestartCountDecreased));
         }
+        // A mirror is made without statuses: its containers are first seen in a later object.
+        let fresh = index >= known_before;
         let mirror_baseline = fresh && look.facts.mirror && seen.status.restart_count > 0;
         let counts = !look.baseline && !mirror_baseline;
         if counts {
@@ -286,8 +322,20 @@ impl State {
         for end in &change.ends {
             self.ended(look, seen, index, end, counts, attempt);
         }
+        self.post_start_failed(look, seen, index);
         if let Some(container) = look.known.containers.get_mut(index) {
             container.note_running(seen.status, look.facts.deletion.is_some());
+        }
+    }
+
+    /// The kubelet says that the postStart hook failed only once the container waits for its next attempt.
+    fn post_start_failed(&mut self, look: &Look<'_>, seen: &Seen<'_>, index: usize) {
+        if let Some(container) = look.known.containers.get(index).filter(|_| seen.post_start_failed())
+            && let Last::Waiting(number) = container.last
+            && let Some(What::Ended(ended)) = self.pending.get_mut(number).map(|item| &mut item.what)
+            && let Some(case) = ended.case.as_mut()
+        {
+            case.post_start_failed = true;
         }
     }
 
@@ -442,13 +490,37 @@ impl State {
 
     fn event(&mut self, event: &Event, now: Timestamp, effects: &mut Vec<Effect>) {
         match self.evidence.observe(event, now) {
-            Some(About::Pod(uid)) => self.settle_pod(&uid, now, effects),
+            Some(About::Pod { uid, kill }) => {
+                if let Some(kill) = kill {
+                    self.late_kill(&uid, &event.source.host, &kill, now);
+                }
+                self.settle_pod(&uid, now, effects);
+            }
             Some(About::Node(node)) => {
                 for number in self.pending.all(|item| item.place.node == node) {
                     self.settle(number, false, now, effects);
                 }
             }
             None => {}
+        }
+    }
+
+    /// A kill that explains the end decided last, but came after its wait: what is counted stays, but it explains
+    /// nothing later, and tells what such a kill leaves.
+    fn late_kill(&mut self, uid: &Arc<str>, host: &str, kill: &Kill, now: Timestamp) {
+        let known = match self.pods.get_mut(uid) {
+            Some(known) => Some(known),
+            None => self.pods.get_mut(static_identity(uid, host).as_str()),
+        };
+        let Some(known) = known else { return };
+        let owner = known.owner.clone();
+        let Some(container) = known.container_mut(&kill.container) else { return };
+        let Some(end) = container.unexplained.take_if(|end| end.was_killed(kill.at)) else { return };
+        let name = Arc::clone(&container.name);
+        self.evidence.use_up(uid, &name, end.finished_at);
+        if matches!(kill.cause, Cause::LivenessProbe | Cause::StartupProbe) {
+            let workload = self.owners.peek(&owner).workload();
+            self.history.confirm(&workload, &name, end.exit_code, end.reason, kill.cause, now);
         }
     }
 
@@ -504,7 +576,7 @@ impl State {
             }
             What::Ended(ended) => {
                 self.learn(&item.place, &ended, verdict, &workload, number, now);
-                if !ended.counts {
+                if !ended.counts && ended.restarts == 0 {
                     return;
                 }
                 count(&item.place, *ended, verdict, &workload, now, effects);
@@ -550,6 +622,10 @@ impl State {
                 container.last = Last::Known(outcome);
             }
             container.note_own_end(ended.attempt, &outcome);
+            container.unexplained = match (&ended.case, verdict) {
+                (Some(case), Some(verdict)) if verdict.may_change => Some(Box::new(Unexplained::of(case))),
+                _ => None,
+            };
         }
         let (Some(verdict), Some(case)) = (verdict, ended.case.as_ref()) else { return };
         let probe = matches!(verdict.cause, Cause::LivenessProbe | Cause::StartupProbe);
@@ -622,6 +698,11 @@ fn count(
         extra: Arc::clone(&place.extra),
     };
     let restarted = Effect::Restarted { subject: subject.clone(), outcome, count: ended.restarts };
+    if !ended.counts {
+        // A baseline, but the restart that followed it while it was decided is no part of it.
+        effects.push(restarted);
+        return;
+    }
     effects.push(Effect::Terminated(Box::new(Termination {
         subject,
         outcome,

@@ -1,6 +1,6 @@
 //! Whose pod it is: controllers climbed to the top, each owner looked up at most once per uid.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::termination::Workload;
 use crate::time::Timestamp;
 
 /// Owners of owners: a Workflow over a Job over a CronJob is three. Bounded against a cycle.
-const LEVELS: u8 = 8;
+const LEVELS: usize = 8;
 /// Owners kept after their last pod is gone, and for how long: the next pod is often the same owner's.
 const IDLE: usize = 10_000;
 const IDLE_MS: i64 = 10 * 60 * 1000;
@@ -55,7 +55,8 @@ struct Owner {
     direct: OwnerKey,
     /// The last owner known on the way up.
     top: OwnerKey,
-    level: u8,
+    /// The owners above the direct one, on the way up.
+    above: Vec<Arc<str>>,
     workload: Workload,
     answer: Answer,
     pods: u32,
@@ -71,6 +72,11 @@ pub struct Owners {
     owners: HashMap<Arc<str>, Owner>,
     workloads: HashMap<Workload, u32>,
     idle: VecDeque<(Timestamp, Arc<str>)>,
+    /// The workloads of owners of owners (the CronJob of many Jobs), and when they were asked for last.
+    climbed: HashMap<Arc<str>, (Workload, Timestamp)>,
+    /// Uids that were asked for and not answered yet: many climbs meet at one owner.
+    #[serde(skip)]
+    in_flight: HashSet<Arc<str>>,
 }
 
 /// What is known of a workload.
@@ -112,7 +118,7 @@ impl Owners {
             workload: workload_of(&key, &key.name),
             direct: key.clone(),
             top: key,
-            level: 0,
+            above: Vec::new(),
             answer: Answer::None,
             pods: 0,
             held: 0,
@@ -152,7 +158,12 @@ impl Owners {
             } else {
                 owner.answer = Answer::Failed(now.plus_ms(RETRY_MS));
             }
-            effects.push(Effect::LookUp(owner.top.clone()));
+            let before = owner.workload.clone();
+            owner.go_on(&mut self.climbed, &mut self.in_flight, now, effects);
+            let (after, pods) = (owner.workload.clone(), owner.pods);
+            if before != after {
+                self.move_pods(&before, &after, pods, effects);
+            }
         }
     }
 
@@ -181,9 +192,17 @@ impl Owners {
             |owner: &&mut Owner| owner.top.uid == answer.uid && !matches!(owner.answer, Answer::Final);
         let mut answered = Vec::new();
         let mut moved = Vec::new();
+        self.in_flight.remove(&answer.uid);
         for owner in self.owners.values_mut().filter(waiting) {
             let before = owner.workload.clone();
-            owner.climb(&answer.found, now, effects);
+            owner.climb(&answer.found, now);
+            if owner.answer == Answer::Asked {
+                owner.go_on(&mut self.climbed, &mut self.in_flight, now, effects);
+            }
+            if owner.answer == Answer::Final && self.climbed.len() < IDLE {
+                let climbed = owner.above.iter().map(|uid| (Arc::clone(uid), (owner.workload.clone(), now)));
+                self.climbed.extend(climbed);
+            }
             moved.push((before, owner.workload.clone(), owner.pods));
             answered.push(Arc::clone(&owner.direct.uid));
         }
@@ -258,6 +277,7 @@ impl Owners {
 
     /// Forgets owners whose pods are gone for long, or are too many.
     pub fn sweep(&mut self, now: Timestamp) {
+        self.climbed.retain(|_, (_, asked)| now.since(*asked) < IDLE_MS);
         for _ in 0..self.idle.len() {
             let Some((since, uid)) = self.idle.front().cloned() else { return };
             if now.since(since) < IDLE_MS && self.idle.len() <= IDLE {
@@ -270,6 +290,11 @@ impl Owners {
                 Some(_) | None => drop(self.owners.remove(&uid)),
             }
         }
+    }
+
+    /// How many owners, workloads and owners of owners are kept.
+    pub fn len(&self) -> usize {
+        self.owners.len() + self.workloads.len() + self.climbed.len() + self.idle.len() + self.in_flight.len()
     }
 
     fn change(&mut self, workload: Workload, by: i32, effects: &mut Vec<Effect>) {
@@ -294,15 +319,14 @@ impl Owners {
 
 impl Owner {
     /// One level up, or the end of the climb.
-    fn climb(&mut self, found: &OwnerFound, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn climb(&mut self, found: &OwnerFound, now: Timestamp) {
         match found {
             OwnerFound::Found(metadata) => match metadata.controller() {
-                Some(parent) if self.level < LEVELS => {
-                    self.level += 1;
+                Some(parent) if self.above.len() < LEVELS && !self.has_passed(&parent.uid) => {
                     self.top = OwnerKey::new(&self.direct.namespace, parent);
+                    self.above.push(Arc::clone(&self.top.uid));
                     self.workload = workload_of(&self.top, &parent.name);
                     self.answer = Answer::Asked;
-                    effects.push(Effect::LookUp(self.top.clone()));
                 }
                 Some(_) | None => {
                     self.workload = workload_of(&self.top, own_name(metadata));
@@ -316,6 +340,29 @@ impl Owner {
                 self.answer = Answer::Final;
             }
             OwnerFound::Unavailable => self.answer = Answer::Failed(now.plus_ms(RETRY_MS)),
+        }
+    }
+
+    /// Owners that own each other end the climb.
+    fn has_passed(&self, uid: &str) -> bool {
+        &*self.direct.uid == uid || self.above.iter().any(|above| &**above == uid)
+    }
+
+    /// Asks for the owner that the climb has come to, unless another climb has found its top or is asking now.
+    fn go_on(
+        &mut self,
+        climbed: &mut HashMap<Arc<str>, (Workload, Timestamp)>,
+        in_flight: &mut HashSet<Arc<str>>,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some((workload, asked)) = climbed.get_mut(&self.top.uid) {
+            *asked = now;
+            self.workload = workload.clone();
+            self.answer = Answer::Final;
+            effects.push(Effect::OwnerCached);
+        } else if in_flight.insert(Arc::clone(&self.top.uid)) {
+            effects.push(Effect::LookUp(self.top.clone()));
         }
     }
 }

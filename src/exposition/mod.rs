@@ -68,3 +68,6 @@ pub fn render(out: &mut Vec<u8>, series: &Series, own: &OwnMetrics, process: &st
         out.extend_from_slice(b"# EOF\n");
     }
 }
+
+#[cfg(test)]
+mod tests;

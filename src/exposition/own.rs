@@ -203,9 +203,9 @@ impl OwnMetrics {
         self.baselines.get_or_create(&baseline_label(reason)).inc();
     }
 
-    /// A cause was decided by this.
-    pub fn evidence(&self, evidence: Evidence) {
-        self.evidence.get_or_create(&evidence_label(evidence)).inc();
+    /// The cause of so many terminations was decided by this.
+    pub fn evidence(&self, evidence: Evidence, terminations: u32) {
+        self.evidence.get_or_create(&evidence_label(evidence)).inc_by(u64::from(terminations));
     }
 
     /// A termination was counted so many milliseconds after its end; clocks may differ, so a negative delay is 0.
@@ -358,13 +358,16 @@ fn counters<const N: usize>(
     Ok(())
 }
 
-fn gauges(
+fn gauges<N>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
     watches: &[WatchSnapshot],
-    value: fn(&WatchSnapshot) -> f64,
-) -> Result<(), fmt::Error> {
+    value: fn(&WatchSnapshot) -> N,
+) -> Result<(), fmt::Error>
+where
+    ConstGauge<N>: EncodeMetric,
+{
     let mut family = encoder.encode_descriptor(name, &format!("{help}."), None, MetricType::Gauge)?;
     for watch in watches {
         ConstGauge::new(value(watch)).encode(family.encode_family(&[("resource", watch.resource)])?)?;

@@ -34,6 +34,12 @@ pub enum InvalidValue {
     /// A duration.
     #[error(transparent)]
     Duration(#[from] crate::duration::NotADuration),
+    /// A switch in the environment.
+    #[error("neither true nor false")]
+    Flag,
+    /// A number of series.
+    #[error("not a whole number from 1 to {MOST_SERIES}")]
+    MaxSeries,
     /// A duration out of bounds.
     #[error("allowed is from {0} to {1}")]
     OutOfBounds(PromDuration, PromDuration),
@@ -86,7 +92,7 @@ pub struct CopyLabel {
 }
 
 /// Label names of the exporter's own, and those that targets and Prometheus own.
-const TAKEN: [&str; 18] = [
+pub(super) const TAKEN: [&str; 18] = [
     "namespace",
     "workload_type",
     "workload",
@@ -242,6 +248,21 @@ impl FromStr for RunbookUrl {
             |c: u8| c.is_ascii_graphic() && !matches!(c, b'"' | b'<' | b'>' | b'\\' | b'?' | b'#' | b'`');
         if begins && text.bytes().all(plain) { Ok(Self(text.to_owned())) } else { Err(InvalidValue::Url) }
     }
+}
+
+/// What `--max-series` may be: ten million take about 5 GB.
+const MOST_SERIES: u32 = 10_000_000;
+
+/// How many series there may be.
+pub(super) fn max_series(text: &str) -> Result<u32, InvalidValue> {
+    let digits = text.bytes().all(|c| c.is_ascii_digit());
+    let number = text.parse().ok().filter(|n| digits && (1..=MOST_SERIES).contains(n));
+    number.ok_or(InvalidValue::MaxSeries)
+}
+
+/// A switch as its variable sets it.
+pub(super) fn flag(text: &str) -> Result<bool, InvalidValue> {
+    text.parse().map_err(|_| InvalidValue::Flag)
 }
 
 /// How long series may stay.

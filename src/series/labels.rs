@@ -4,6 +4,7 @@
 //! sorted table, and the table's order is the order of the output.
 
 use crate::termination::{Outcome, PodFailure, Subject, Workload};
+use crate::text::cut;
 
 /// No name in Kubernetes is longer than 253 bytes, no label value longer than 63; what is longer is hostile.
 const MAX_VALUE_BYTES: usize = 1024;
@@ -15,24 +16,8 @@ fn push(out: &mut String, name: &str, value: &str) {
     }
     out.push_str(name);
     out.push_str("=\"");
-    push_escaped(out, cut(value));
+    push_escaped(out, cut(value, MAX_VALUE_BYTES));
     out.push('"');
-}
-
-/// The longest prefix of whole characters within the bound.
-fn cut(value: &str) -> &str {
-    &value[..value.floor_char_boundary_at(MAX_VALUE_BYTES)]
-}
-
-/// `str::floor_char_boundary`, which is younger than the oldest compiler that is supported.
-trait FloorCharBoundary {
-    fn floor_char_boundary_at(&self, at: usize) -> usize;
-}
-
-impl FloorCharBoundary for str {
-    fn floor_char_boundary_at(&self, at: usize) -> usize {
-        (0..=at.min(self.len())).rev().find(|&i| self.is_char_boundary(i)).unwrap_or(0)
-    }
 }
 
 /// The three escapes that both formats know.

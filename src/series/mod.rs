@@ -98,7 +98,10 @@ pub struct Series {
     idle: BTreeSet<(Timestamp, Arc<str>)>,
     /// The last count on each node.
     node_counted: BTreeMap<Box<str>, Timestamp>,
+    /// How many series there are, without those of overflow.
     len: usize,
+    /// How many overflow series there are: at most one a counter.
+    overflow_len: usize,
     evicted: u64,
     overflowed: u64,
 }
@@ -120,6 +123,7 @@ impl Series {
             idle: BTreeSet::new(),
             node_counted: BTreeMap::new(),
             len: 0,
+            overflow_len: 0,
             evicted: 0,
             overflowed: 0,
         }
@@ -164,7 +168,7 @@ impl Series {
                     &["namespace", "workload_type", "workload", "reason"],
                     &self.extra_names,
                 );
-                self.note_overflow(self.pod_failures.contains_key(key.as_str()));
+                self.note_overflow(self.pod_failures.contains_key(key.as_str()), 1);
             }
         }
         count(self.pod_failures.entry(key.into()).or_insert(Sample::new(now)), 1);
@@ -236,7 +240,7 @@ impl Series {
                 self.note_counter(group);
             } else {
                 key = labels::overflow(&CONTAINER_LABELS, &self.extra_names);
-                self.note_overflow(self.has_counter(&key, which));
+                self.note_overflow(self.has_counter(&key, which), by);
             }
         }
         let counters = self.containers.entry(key.into()).or_default();
@@ -263,7 +267,7 @@ impl Series {
             self.node_counted.insert(node.into(), now);
         } else {
             key = labels::overflow(&["node", "cause"], &[]);
-            self.note_overflow(self.nodes.contains_key(key.as_str()));
+            self.note_overflow(self.nodes.contains_key(key.as_str()), by);
         }
         count(self.nodes.entry(key.into()).or_insert(Sample::new(now)), by);
     }
@@ -286,9 +290,9 @@ impl Series {
         }
     }
 
-    fn note_overflow(&mut self, exists: bool) {
-        self.len += usize::from(!exists);
-        self.overflowed += 1;
+    fn note_overflow(&mut self, exists: bool, by: u32) {
+        self.overflow_len += usize::from(!exists);
+        self.overflowed = self.overflowed.saturating_add(u64::from(by));
     }
 
     /// Room for one more series, if need be at the cost of other workloads that have no pods.
@@ -341,16 +345,16 @@ impl Series {
     /// How many series are exposed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.len + self.overflow_len
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
-    /// How many there may be.
+    /// How many there may be, those of overflow aside.
     #[must_use]
     pub fn limit(&self) -> usize {
         self.options.max_series

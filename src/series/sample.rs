@@ -50,11 +50,11 @@ mod tests {
             (64_999, Some(65 * second), 0, 0),
             (65_000, Some(65 * second), 0, 7),
             (65_000, Some(120 * second), 0, 0),
-            (0, Some(0 * second), 0, 7),
+            (0, Some(Duration::ZERO), 0, 7),
             (0, Some(65 * second), 5, 5),
             (65_000, Some(65 * second), 5, 7),
             (0, None, 5, 7),
-            (-1, Some(1 * second), 0, 0),
+            (-1, Some(second), 0, 0),
         ] {
             let born = Timestamp(1_000_000);
             let sample = Sample { value: 7, floor, born };

@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::{App, line};
-use crate::log::clean;
+use crate::text::clean;
 
 pub(super) async fn live() -> Response {
     line(StatusCode::OK, "ok")

@@ -13,13 +13,12 @@ const BACKLOG: i32 = 256;
 
 /// A port is taken, an address is not this host's, or the like.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {reason}")]
 pub struct ListenError {
     /// As it was asked for.
     pub address: ListenAddress,
-    /// Why not.
-    #[source]
-    pub source: io::Error,
+    /// Why not. No source in the sense of errors: it is part of the sentence.
+    pub reason: io::Error,
 }
 
 /// Binds all addresses. Call it inside the runtime.
@@ -29,7 +28,7 @@ pub struct ListenError {
 pub fn bind(addresses: &[ListenAddress]) -> Result<Vec<TcpListener>, ListenError> {
     let mut listeners = Vec::new();
     for address in addresses {
-        let bound = bind_one(address).map_err(|source| ListenError { address: address.clone(), source })?;
+        let bound = bind_one(address).map_err(|reason| ListenError { address: address.clone(), reason })?;
         listeners.extend(bound);
     }
     Ok(listeners)

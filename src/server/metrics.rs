@@ -14,8 +14,8 @@ use flate2::write::GzEncoder;
 use super::{App, Held, MAX_ZERO_FOR, line, negotiate};
 use crate::duration::PromDuration;
 use crate::exposition::Format;
-use crate::log::clean;
 use crate::publish::Published;
+use crate::text::clean;
 
 /// Every scraper of the Prometheus family sends it; other clients see true values at once.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
@@ -65,7 +65,7 @@ async fn encoded(app: &App, format: Format, zero_for: Option<Duration>, gzip: bo
         encode(&published, format, zero_for, gzip)
     };
     let bytes = tokio::task::spawn_blocking(encode).await.ok()??;
-    Some(Held::new(bytes, held))
+    Some(Held::bytes(bytes, held))
 }
 
 fn encode(published: &Published, format: Format, zero_for: Option<Duration>, gzip: bool) -> Option<Vec<u8>> {

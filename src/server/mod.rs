@@ -90,7 +90,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
+    fn bytes(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
         Bytes::from_owner(Self { bytes, _permit: permit })
     }
 }

@@ -10,13 +10,13 @@ use serde::Serialize;
 
 use super::{App, Held};
 use crate::board::{self, CAPACITY, Row};
-use crate::log::clean;
 use crate::termination::{Cause, ExitCode};
+use crate::text::clean;
 
 /// The answer.
 #[derive(Serialize)]
-struct Answer {
-    terminations: Vec<Row>,
+struct Answer<'a> {
+    terminations: Vec<Row<'a>>,
 }
 
 /// The answer to a request that can't be understood.
@@ -38,9 +38,10 @@ pub(super) async fn terminations(
     };
     let options = &app.published.options;
     let found = app.published.terminations(&query);
-    let row = |termination: &Arc<_>| Row::new(termination, &options.runbooks, options.show_messages);
-    let answer = Answer { terminations: found.iter().map(row).collect() };
-    json(StatusCode::OK, Held::new(encode(&answer), permit))
+    let terminations =
+        found.iter().map(|row| Row::new(row, &options.runbooks, options.show_messages)).collect();
+    let answer = Answer { terminations };
+    json(StatusCode::OK, Held::bytes(encode(&answer), permit))
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -133,8 +133,19 @@ impl Failure {
     pub(crate) fn of_client(error: &kube::Error) -> Self {
         match auth_error(error) {
             Some(words) => Self::new(FailureReason::Unauthorized, words),
-            None => Self::new(FailureReason::Connection, chain(error)),
+            None => Self::new(
+                FailureReason::Connection,
+                format!("no connection to the API server: {}", words(error)),
+            ),
         }
+    }
+}
+
+/// An error of the client without the names of its layers.
+pub(super) fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Service(inner) => chain(inner.as_ref()),
+        error => chain(error),
     }
 }
 
@@ -185,9 +196,8 @@ fn auth_error(error: &kube::Error) -> Option<String> {
 pub(super) fn auth_words(error: &kube::client::AuthError) -> String {
     use kube::client::AuthError;
     match error {
-        AuthError::AuthExecRun { cmd, out } => {
-            format!("the credential command {} failed: {}", plain(cmd), out.status)
-        }
+        // Its arguments and environment may hold a secret too.
+        AuthError::AuthExecRun { out, .. } => format!("the credential command failed: {}", out.status),
         AuthError::AuthExecStart(error) => format!("the credential command can't be run: {error}"),
         AuthError::AuthExecParse(_) => "what the credential command printed can't be read".to_owned(),
         AuthError::ReadTokenFile(error, path) => {

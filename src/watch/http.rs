@@ -88,7 +88,7 @@ async fn frame(body: &mut Body, until: Instant) -> Result<Option<Bytes>, Failure
         match next {
             None => return Ok(None),
             Some(Err(error)) => {
-                let detail = format!("the connection was cut: {}", super::failure::chain(&error));
+                let detail = format!("the connection was cut: {}", super::failure::words(&error));
                 return Err(Failure::new(FailureReason::Connection, detail));
             }
             Some(Ok(frame)) => {

@@ -14,8 +14,8 @@
 //!
 //! After a failure the next attempt waits from under 1 s, doubling to 30 s, less up to a quarter of jitter; longer where
 //! the server asks for it with `Retry-After` (up to 5 minutes). Only a connection that stayed up for a minute
-//! makes the waits short again. An attempt is at most two requests (a list, then a watch) besides the further pages of
-//! a list that comes through. So one target asks for at most [`MAX_REQUESTS_IN_TEN_MINUTES`] in any ten
+//! makes the waits short again. An attempt is at most two requests (a list, then a watch) besides the second and
+//! later pages of a list. So one target asks for at most [`MAX_REQUESTS_IN_TEN_MINUTES`] in any ten
 //! minutes, whatever the server does.
 //!
 //! # What is noticed
@@ -29,7 +29,9 @@ mod decode;
 mod failure;
 mod follow;
 pub(crate) mod http;
+mod list;
 mod stats;
+mod stream;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -42,13 +44,13 @@ use tokio::sync::mpsc;
 
 use crate::pod::Object;
 
-pub use client::{ConnectError, connect};
+pub use client::{ConnectError, connect, connect_to};
 pub use failure::{Failure, FailureReason};
 pub use stats::{EventKind, Health, Stats, UNREADY_AFTER_MS};
 pub use target::Target;
 pub(crate) use target::escape;
 
-/// The most requests in any ten minutes for one target, besides the further pages of lists that come through.
+/// The most requests in any ten minutes for one target, besides the second and later pages of lists.
 pub const MAX_REQUESTS_IN_TEN_MINUTES: usize = 100;
 
 /// What a list or a watch showed, in order.

@@ -97,7 +97,7 @@ impl Stats {
         self.undecodable.load(Ordering::Relaxed)
     }
 
-    /// When the latest watch event came in, bookmarks included.
+    /// When the latest watch event came in, bookmarks included, errors not.
     #[must_use]
     pub fn last_event(&self) -> Option<Timestamp> {
         Some(Timestamp(self.last_event_ms.load(Ordering::Relaxed))).filter(|at| at.0 != 0)
@@ -113,7 +113,9 @@ impl Stats {
 
     fn count_event(&self, kind: EventKind, now: Timestamp) {
         self.events[kind as usize].fetch_add(1, Ordering::Relaxed);
-        self.last_event_ms.store(now.0, Ordering::Relaxed);
+        if kind != EventKind::Error {
+            self.last_event_ms.store(now.0, Ordering::Relaxed);
+        }
     }
 }
 

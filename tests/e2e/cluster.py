@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import ssl
 import subprocess
@@ -316,11 +317,12 @@ class Watch(threading.Thread):
 
 
 def scratch(prefix):
-    """A new folder for logs and recordings of one run, kept when the run fails."""
+    """A new, empty folder for the logs of one run: in EXITCODE_E2E_OUTPUT, else a temporary one. It stays."""
     base = os.environ.get("EXITCODE_E2E_OUTPUT")
     if base:
         path = pathlib.Path(base) / prefix
-        path.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
         return path
     return pathlib.Path(tempfile.mkdtemp(prefix=f"exitcode-{prefix}-"))
 

@@ -7,6 +7,7 @@ import pathlib
 import re
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
@@ -42,9 +43,9 @@ def parse(text):
 
 
 class Exporter:
-    """Runs the exporter with its own port; `logs` goes to a file, one JSON object a line."""
+    """Runs the exporter with its own port; its log goes to a file, one JSON object a line."""
 
-    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter"):
+    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug"):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
@@ -53,7 +54,7 @@ class Exporter:
             environment["KUBECONFIG"] = str(kubeconfig)
         command = [binary(), *arguments]
         if "demo" not in arguments:
-            command += ["--log-format", "json", "--log-level", "debug"]
+            command += ["--log-format", "json", "--log-level", level]
         command += ["--listen-address", f"127.0.0.1:{self.port}"]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -97,7 +98,6 @@ class Exporter:
 
     def settle(self, quiet=6, seconds=60):
         """Waits until nothing is pending and the counters stood still for `quiet` seconds."""
-        import time
         last = {"text": None, "since": time.monotonic()}
 
         def still():

@@ -2,5 +2,7 @@
 
 #![allow(dead_code)] // each test uses a part
 
+pub mod pods;
 pub mod recording;
 pub mod reference;
+pub mod world;

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Load against a real API server: thousands of pods whose statuses are written by a generator that keeps the truth.
+
+Needs the generator `churn` beside the cluster's scripts. The controller manager rests meanwhile: it would collect the
+generator's pods, whose owners do not exist. Compares every (namespace, workload, container, exit code, reason), and prints
+what the exporter needed: peak memory, CPU until synced and per event.
+
+Usage: churn.py [--pods N] [--rate PER_SECOND] [--seconds N]. Exit status 1 on a difference.
+"""
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+from cluster import Cluster, Failed, folder, main, say, scratch, table, until
+from exporter import Exporter
+
+NAMESPACES = 20
+PREFIX = "e2e-churn"
+
+
+def usage(pid):
+    """(CPU seconds so far, peak resident MiB) of a process."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    peak = next(line for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(peak.split()[1]) / 1024
+
+
+def generate(cluster, binary, *options):
+    """Runs the generator to its end."""
+    environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+    done = subprocess.run([binary, "--prefix", PREFIX, "--namespaces", str(NAMESPACES), *options],
+                          env=environment, capture_output=True, text=True, timeout=1200)
+    for line in done.stderr.splitlines():
+        say(f"churn: {line}")
+    if done.returncode != 0:
+        raise Failed("the generator failed")
+
+
+def expected(path):
+    """The generator's truth by (namespace, workload type, workload, container, exit code, reason)."""
+    found = collections.Counter()
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        code, reason = (str(row["exit_code"]), row["reason"]) if row["seen"] else ("unknown", "NotObserved")
+        found[(row["namespace"], row["workload_type"], row["workload"], row["container"], code, reason)] += row["count"]
+    return found
+
+
+def compare(truth, exporter):
+    """Prints what differs; returns how many keys do."""
+    names = {f"{PREFIX}-{number}" for number in range(NAMESPACES)}
+    labels = ("namespace", "workload_type", "workload", "container", "exit_code", "reason")
+    got = exporter.group("exitcode_container_terminations_total", labels, names)
+    rows = [(*key, truth[key], got[key]) for key in sorted({*truth, *got}) if truth[key] != got[key]]
+    if rows:
+        print(table(rows[:40], (*labels, "done", "seen")))
+    say(f"{sum(truth.values())} terminations done, {sum(got.values())} counted, {len(truth)} series, {len(rows)} differ")
+    return len(rows)
+
+
+def remove(cluster):
+    """Removes the generator's namespaces; its pods have no kubelet that would end them."""
+    for number in range(NAMESPACES):
+        name = f"{PREFIX}-{number}"
+        cluster.kubectl("-n", name, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false",
+                        check=False, timeout=600)
+        cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
+
+
+def run():
+    """Parses the options, makes the load, compares."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pods", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=60, help="terminations a second")
+    parser.add_argument("--seconds", type=int, default=30)
+    options = parser.parse_args()
+    cluster, place = Cluster(), scratch("churn")
+    binary = str(place / "churn-generator")
+    subprocess.run(["go", "build", "-o", binary, "./churn"], cwd=folder(), check=True, timeout=900,
+                   env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    manager, exporter = cluster.stop("kube-controller-manager"), None
+    try:
+        generate(cluster, binary, "--pods", str(options.pods), "--only", "create")
+        exporter = Exporter(place, kubeconfig=cluster.kubeconfig, level="warn")
+        exporter.wait_until_ready(60)
+        cpu, peak = usage(exporter.process.pid)
+        say(f"{options.pods} pods: synced with {cpu:.2f} s of CPU, {peak:.0f} MiB peak")
+        truth = place / "truth.ndjson"
+        before = exporter.sum("exitcode_exporter_watch_events_total", resource="pods")
+        generate(cluster, binary, "--pods", str(options.pods), "--rate", str(options.rate),
+                 "--duration", f"{options.seconds}s", "--truth", str(truth))
+        exporter.settle(quiet=3)
+        events = exporter.sum("exitcode_exporter_watch_events_total", resource="pods") - before
+        more, peak = usage(exporter.process.pid)
+        say(f"{events:.0f} events: {(more - cpu) / max(events, 1) * 1e6:.0f} us of CPU each (scrapes included), {peak:.0f} MiB peak")
+        wrong = compare(expected(truth), exporter)
+    finally:
+        if exporter:
+            exporter.stop()
+        remove(cluster)
+        cluster.start(manager)
+    say(f"FAILED; logs in {place}" if wrong else "all terminations counted exactly once")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    main(run)
