@@ -37,7 +37,7 @@ impl PodObject {
     fn disruption(&self) -> Option<Value> {
         let disruption = self.disruption.as_ref()?;
         Some(json!({
-            "type": "DisruptionTarget", "observedGeneration": self.generation, "status": "True",
+            "type": "DisruptionTarget", "observedGeneration": disruption.generation, "status": "True",
             "lastProbeTime": null, "lastTransitionTime": time(disruption.at), "reason": disruption.reason,
             "message": disruption.message,
         }))

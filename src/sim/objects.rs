@@ -77,6 +77,8 @@ pub(super) struct Disruption {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) at: Timestamp,
+    /// The pod's generation then.
+    pub(super) generation: i64,
 }
 
 /// A controller.

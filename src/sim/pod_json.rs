@@ -82,10 +82,17 @@ impl PodObject {
         match self.stage {
             Stage::Created => {}
             Stage::Scheduled => {
-                let scheduled = self.condition("PodScheduled", true, now);
+                let mut scheduled = self.condition("PodScheduled", true, now);
+                if let Some(fields) = scheduled.as_object_mut() {
+                    // The scheduler does not set it.
+                    fields.remove("observedGeneration");
+                }
                 status["conditions"] = json!([scheduled]);
             }
-            Stage::Rejected => status["startTime"] = time(self.created),
+            Stage::Rejected => {
+                status["observedGeneration"] = self.generation.into();
+                status["startTime"] = time(self.created);
+            }
             Stage::Synced => {
                 status["conditions"] = self.conditions(now).into();
                 status["observedGeneration"] = self.generation.into();

@@ -26,7 +26,7 @@ const LIMITED: &[Container] = &[Container { memory: Some("64Mi"), ..APP }];
 const PROBED: &[Container] = &[Container { liveness: PROBE, ..APP }];
 const STARTING: &[Container] = &[Container { startup: PROBE, ..APP }];
 const HOOKED: &[Container] = &[Container { post_start: true, ..APP }];
-const WITH_INIT: &[Container] = &[MIGRATE, APP];
+const WITH_INIT: &[Container] = &[MIGRATE, PROXY, APP];
 const WITH_SIDECAR: &[Container] = &[PROXY, APP];
 const WITH_PROBED_SIDECAR: &[Container] = &[Container { liveness: PROBE, ..PROXY }, APP];
 
