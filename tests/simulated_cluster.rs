@@ -1,4 +1,6 @@
 //! The simulated cluster behaves as the recordings of real kubelets show it, and its truth covers every cause.
+
+#![cfg(test)]
 #![allow(clippy::unwrap_used)] // in the helpers, too
 
 use std::collections::{BTreeMap, BTreeSet};

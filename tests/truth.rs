@@ -1,4 +1,6 @@
 //! The whole exporter watches a simulated cluster, and counts exactly what was done in it.
+
+#![cfg(test)]
 #![allow(clippy::unwrap_used)] // in the helpers, too
 
 use std::collections::{BTreeMap, BTreeSet};
