@@ -1,6 +1,8 @@
 //! The table of causes, rule by rule: what matches, what does not, and where the border is. A row is what the
 //! exporter sees, in order, and what it then says of each end: exit code, cause, evidence.
 
+#![cfg(test)]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -1,6 +1,8 @@
 //! Recorded kubelets with their events dropped, late, twice or missing, with other clocks and with crashes put in:
 //! what the probes killed is named so, and nothing else is.
 
+#![cfg(test)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,8 @@
 //! The ledger's branches that the recordings don't show, each with its source in Kubernetes: statuses in, ends out.
 //! Every sum is compared with the reference ledger's.
 
+#![cfg(test)]
+
 mod support;
 
 use serde_json::json;

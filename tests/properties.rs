@@ -1,5 +1,7 @@
 //! What holds for any input: no panic, counters that never decrease, each end counted once.
 
+#![cfg(test)]
+
 mod support;
 
 use std::collections::BTreeMap;

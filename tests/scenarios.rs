@@ -1,5 +1,7 @@
 //! Pods in, what is told out, as whole texts: what counts, what does not, and under which labels.
 
+#![cfg(test)]
+
 mod support;
 
 use exitcode_exporter::core::{Input, Options, OwnerFound, Scope};
