@@ -24,8 +24,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    log::init(options.log_format, options.log_level);
-    match start(&options) {
+    let log = log::init(options.log_format, options.log_level);
+    let result = start(&options);
+    // What was logged stands before the last word.
+    drop(log);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "exitcode-exporter: {error:#}");

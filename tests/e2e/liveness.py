@@ -100,7 +100,7 @@ def run():
         number, counted = events(cluster)
         cluster.kubectl("-n", NAMESPACE, "delete", "deployments,daemonsets", "--all", "--wait=false")
         until("the end of all pods", 120, lambda: not cluster.pods(NAMESPACE), every=1)
-        exporter.settle(quiet=4)
+        exporter.settle({NAMESPACE}, quiet=4)
         total, missed, wrong = compare(truth, log.read(), exporter)
         say(f"{total} probe kills by the kubelet's log, {number} Killing events in the API (counts add up to {counted}); "
             f"{missed} missed, {wrong} called so wrongly")

@@ -1,0 +1,105 @@
+# Sourced by run and soak: named steps with their time, background builds, a real cluster, and an end that leaves nothing running.
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$project"
+shared=${EXITCODE_SHARED:-$project/../shared}
+cluster=${EXITCODE_CLUSTER:-$shared/cluster}
+tools=${EXITCODE_TOOLS:-$shared/tools}
+cluster_state=${EXITCODE_CLUSTER_DIR:-$HOME/.cache/exitcode-cluster}
+out=${EXITCODE_E2E_OUTPUT:-$(mktemp -d -t exitcode-ci-XXXXXX)}
+mkdir -p "$out"
+rm -f "$out"/background-*.status
+export EXITCODE_E2E_OUTPUT=$out EXITCODE_CLUSTER=$cluster PYTHONDONTWRITEBYTECODE=1
+passed=0 failed=0 skipped=0
+failures=() backgrounds=() our_cluster=no current=
+began=$SECONDS
+
+say() { printf '%s\n' "$*"; }
+
+# step NAME COMMAND...: runs it with its output in a file, and shows the end of that if it fails.
+step() {
+  local name=$1 log status=0 from=$SECONDS; shift
+  log=$out/$(printf '%s' "$name" | tr -c 'a-zA-Z0-9' '-').log
+  printf '%-58s ' "$name"
+  # A process group of its own, so that everything it started can be ended by its id.
+  if [ "$(type -t "$1")" = file ]; then setsid "$@" >"$log" 2>&1 </dev/null & else "$@" >"$log" 2>&1 </dev/null & fi
+  current=$!
+  wait "$current" || status=$?
+  current=
+  if [ "$status" = 0 ]; then
+    passed=$((passed + 1)); printf 'ok      %4d s\n' $((SECONDS - from))
+  else
+    failed=$((failed + 1)); failures+=("$name"); printf 'FAILED  %4d s (exit status %d, %s)\n' $((SECONDS - from)) "$status" "$log"
+    tail -n 60 "$log" | sed 's/^/    /'
+  fi
+}
+
+skip() { skipped=$((skipped + 1)); printf '%-58s skipped: %s\n' "$1" "$2"; }
+
+# background NAME COMMAND...: starts it with low priority beside the steps; `await NAME` waits for it (at most half an hour).
+background() {
+  local name=$1; shift
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  setsid nice -n 15 bash -c '"${@:2}" && echo 0 >"$1" || echo 1 >"$1"' - "$out/background-$name.status" "$@" \
+    >"$out/background-$name.log" 2>&1 </dev/null &
+  backgrounds+=("$!")
+}
+await() {
+  for _ in $(seq 1800); do
+    [ ! -s "$out/background-$1.status" ] || break
+    sleep 1
+  done
+  tail -n 20 "$out/background-$1.log"
+  [ "$(cat "$out/background-$1.status" 2>/dev/null)" = 0 ]
+}
+
+# Ends what was started here, by process id, and the cluster if it was started here.
+finish() {
+  local status=$?
+  trap - EXIT
+  if [ -n "$current" ]; then
+    kill -- "-$current" 2>/dev/null || kill "$current" 2>/dev/null || true
+    wait "$current" 2>/dev/null || true
+  fi
+  for pid in "${backgrounds[@]}"; do kill -- "-$pid" 2>/dev/null || true; done
+  if [ "$our_cluster" = yes ]; then "$cluster/down" >"$out/cluster-down.log" 2>&1 || true; fi
+  exit "$status"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Why no real cluster can be had here; empty if it can.
+no_cluster_because() {
+  if [ ! -x "$cluster/up" ]; then echo "there is no $cluster/up"
+  elif [ "$(id -u)" != 0 ]; then echo "it needs root"
+  elif ! command -v go >/dev/null; then echo "it needs Go"
+  fi
+}
+
+cluster_runs() { [ -s "$cluster_state/run/kubelet.pid" ] && kill -0 "$(cat "$cluster_state/run/kubelet.pid")" 2>/dev/null; }
+
+# cluster_up VERSION: the cluster of that version, ours to stop; one that already runs with it is used and left alone.
+cluster_up() {
+  if cluster_runs && [ "$(cat "$cluster_state/run/kubernetes")" = "$1" ]; then say "already up: left running at the end"; return; fi
+  if cluster_runs; then say "another version is up: cluster/down first"; return 1; fi
+  EXITCODE_CLUSTER_KUBERNETES=$1 "$cluster/up"
+}
+
+# debian_prometheus: prints the path of Debian's Prometheus, unpacked and not installed, so that no service starts.
+debian_prometheus() {
+  local place=${XDG_CACHE_HOME:-$HOME/.cache}/exitcode-e2e
+  if [ ! -x "$place/usr/bin/prometheus" ]; then
+    mkdir -p "$place/packages"
+    apt-get update -q >&2
+    (cd "$place/packages" && apt-get download -q prometheus >&2 && dpkg -x prometheus_*.deb "$place")
+  fi
+  echo "$place/usr/bin/prometheus"
+}
+
+summary() {
+  say ""
+  say "$passed passed, $failed failed, $skipped skipped in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s; logs in $out"
+  for name in "${failures[@]}"; do say "failed: $name"; done
+  [ "$failed" = 0 ]
+}
