@@ -41,8 +41,8 @@ def objects():
     ]
 
 
-# Workloads whose containers end by themselves, whatever their failing probe says.
-OWN_FAULT = {"dies-at-once", "aborts"}
+# (workload, exit code) of containers that end by themselves, whatever their failing probe says.
+OWN_FAULT = {("dies-at-once", "137"), ("aborts", "134"), ("by-turns", "5")}
 
 
 class Kills:
@@ -78,7 +78,7 @@ def compare(truth, kills, exporter, removed_at):
     for attempt in truth.ended():
         workload, code = truth.workload(attempt)[1], str(attempt.end[0])
         cause = kills.get(attempt.id, "other")
-        both = cause != "other" and (workload in OWN_FAULT or attempt.finished_at >= removed_at)
+        both = cause != "other" and ((workload, code) in OWN_FAULT or attempt.finished_at >= removed_at)
         (either if both else done)[(workload, code, cause)] += 1
     labels = ("workload", "exit_code", "cause")
     for (workload, code, cause), count in exporter.group(
