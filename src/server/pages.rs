@@ -29,13 +29,12 @@ pub(super) async fn index(State(app): State<App>) -> Response {
          <a href=\"livez\">liveness</a></p>\n",
     );
     push_table(&mut main, published);
-    let links = "<a href=\"runbooks/\">Runbooks</a><a href=\"metrics\">Metrics</a>";
     let layout = Layout {
         title: "exitcode-exporter",
         language: Language::English,
         root: "./",
         head: "",
-        links,
+        links: "",
         wide: true,
         main: &main,
     };

@@ -147,7 +147,7 @@ fn runbook(published: &Published, page: &'static Page, language: Language, mut n
     let mut main = String::from("<h1>");
     push_escaped(&mut main, page.title(language));
     main.push_str("</h1>\n");
-    push_case(&mut main, words, &names);
+    push_case(&mut main, words, &names, ends.iter().find_map(|end| section(end, page)));
     push_ends(&mut main, words, published, &ends, page);
     push_contents(&mut main, words, &rendered.sections);
     main.push_str(&rendered.body);
@@ -212,8 +212,14 @@ fn ends(published: &Published, names: &Names) -> Vec<Arc<Termination>> {
     found
 }
 
-/// What the commands are filled in with.
-fn push_case(out: &mut String, words: &Words, names: &Names) {
+/// The section of this page that is about this end, if there is one.
+fn section(end: &Termination, page: &Page) -> Option<&'static str> {
+    let cause = end.outcome.cause.as_str();
+    (runbook::page(end) == page.name && page.has_anchor(cause)).then_some(cause)
+}
+
+/// What the commands are filled in with, and where to go on.
+fn push_case(out: &mut String, words: &Words, names: &Names, section: Option<&str>) {
     out.push_str("<section class=\"case\">\n");
     for placeholder in names.refused() {
         let parameter = placeholder.parameter();
@@ -223,9 +229,9 @@ fn push_case(out: &mut String, words: &Words, names: &Names) {
         out.push_str("<dl>\n");
         for placeholder in Placeholder::ALL {
             let Some(name) = names.get(placeholder) else { continue };
-            out.push_str(&format!("<dt>{}</dt><dd>", words.placeholder(placeholder)));
+            out.push_str(&format!("<div><dt>{}</dt><dd>", words.placeholder(placeholder)));
             push_escaped(out, name);
-            out.push_str("</dd>\n");
+            out.push_str("</dd></div>\n");
         }
         out.push_str("</dl>\n");
         if names.get(Placeholder::Pod).is_none() && names.get(Placeholder::Workload).is_some() {
@@ -234,6 +240,12 @@ fn push_case(out: &mut String, words: &Words, names: &Names) {
         }
     } else {
         out.push_str(&format!("<p>{}</p>\n", words.nothing_filled_in));
+    }
+    if let Some(section) = section {
+        out.push_str(&format!(
+            "<p class=\"go\">{} <a href=\"#{section}\"><code>{section}</code> →</a></p>\n",
+            words.last_cause
+        ));
     }
     out.push_str("</section>\n");
 }
@@ -250,8 +262,10 @@ fn push_ends(out: &mut String, words: &Words, published: &Published, ends: &[Arc
     out.push_str("</tr></thead><tbody>\n");
     for end in ends.iter().take(ENDS) {
         let row = Row::new(end, &published.options.runbooks, false);
-        let here = runbook::page(end) == page.name && page.has_anchor(row.cause);
-        let cause = if here { format!("<a href=\"#{0}\">{0}</a>", row.cause) } else { row.cause.to_owned() };
+        let cause = match section(end, page) {
+            Some(section) => format!("<a href=\"#{section}\">{section}</a>"),
+            None => row.cause.to_owned(),
+        };
         out.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td>{cause}</td><td>{}</td><td>",
             ended(end),

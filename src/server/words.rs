@@ -13,6 +13,7 @@ pub(super) struct Words {
     pub refused: &'static str,
     pub find_pod: &'static str,
     pub nothing_filled_in: &'static str,
+    pub last_cause: &'static str,
     pub last_ends: &'static str,
     pub ended: &'static str,
     pub exit_code: &'static str,
@@ -34,6 +35,7 @@ const ENGLISH: Words = Words {
     find_pod: "No end of this container has been seen since the exporter started, so the pod is not known. Find it:",
     nothing_filled_in: "The words in capitals in the commands (<mark>NAMESPACE</mark>, <mark>POD</mark>, …) are yours to \
                         fill in. Links from alerts and from the log fill them in for you.",
+    last_cause: "The cause of its last end here was",
     last_ends: "Its last ends",
     ended: "ended",
     exit_code: "exit code",
@@ -55,6 +57,7 @@ const KOREAN: Words = Words {
     find_pod: "익스포터가 시작된 뒤로 이 컨테이너가 종료된 적이 없어 파드를 알 수 없습니다. 다음 명령으로 찾으세요.",
     nothing_filled_in: "명령어의 대문자 단어(<mark>NAMESPACE</mark>, <mark>POD</mark> 등)는 직접 채워야 합니다. 알림이나 \
                         로그의 링크로 들어오면 자동으로 채워집니다.",
+    last_cause: "마지막 종료의 원인(cause):",
     last_ends: "이 컨테이너의 최근 종료",
     ended: "종료 시각",
     exit_code: "종료 코드",
