@@ -97,6 +97,13 @@ debian_prometheus() {
   echo "$place/usr/bin/prometheus"
 }
 
+# chromium_installed: whether there is a Chromium, installed with a Korean font where that is possible.
+chromium_installed() {
+  command -v chromium >/dev/null && return
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
+  { apt-get update -q && apt-get install -q -y --no-install-recommends chromium fonts-nanum; } >"$out/chromium.log" 2>&1 </dev/null
+}
+
 summary() {
   say ""
   say "$passed passed, $failed failed, $skipped skipped in $(((SECONDS - began) / 60)) min $(((SECONDS - began) % 60)) s; logs in $out"
