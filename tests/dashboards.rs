@@ -2,6 +2,8 @@
 //!
 //! That every query returns data is tested with real servers in `tests/e2e/panels.py`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
+
 #[path = "support/promql.rs"]
 mod promql;
 
