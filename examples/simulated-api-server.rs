@@ -50,15 +50,15 @@ async fn main() -> anyhow::Result<()> {
     let mut cluster = Cluster::new(ClusterSettings { api, seed: options.seed, ..ClusterSettings::default() });
     let settings = LoadSettings { pods: options.pods, seed: options.seed, ..LoadSettings::default() };
     let mut load = Load::fill(cluster.server().store(), cluster.clock(), settings);
-    if options.workloads {
-        cluster.begin();
-    }
     let served = cluster.server().serve(TcpListener::bind(&options.listen).await?)?;
     let mut out = std::io::stdout();
     writeln!(out, "{}", served.url())?;
     let work = async {
         let mut watches = cluster.server().faults().watches();
         watches.wait_for(|open| *open >= options.watches).await.ok();
+        if options.workloads {
+            cluster.begin();
+        }
         load.churn(options.rate, Duration::from_secs(options.seconds)).await;
         if options.exit {
             // What was written last is still on its way.

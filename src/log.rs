@@ -1,8 +1,10 @@
 //! Logging: one line an event on standard error, as text or as one JSON object.
 //!
-//! Lines are written where they happen, whole, with one write each: none is lost, and a reader of standard
-//! error that stands still holds the exporter up as it does any program in a container. Values of any content
-//! stay on their line and show no control character.
+//! Lines are written whole, with one write each, by a thread of their own: none is lost, and the core does not
+//! wait for a reader of standard error until 4,096 lines do. Values of any content stay on their line and show
+//! no control character.
+
+mod queue;
 
 use std::fmt;
 
@@ -14,6 +16,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+
+pub use queue::Guard;
+use queue::Queue;
 
 use crate::board::Row;
 use crate::runbook::Runbooks;
@@ -62,8 +67,18 @@ impl From<LogLevel> for LevelFilter {
 }
 
 /// Sends all log lines to standard error from now on; does nothing the second time.
-pub fn init(format: LogFormat, level: LogLevel) {
-    let _ = tracing::subscriber::set_global_default(subscriber(format, level, std::io::stderr));
+pub fn init(format: LogFormat, level: LogLevel) -> Guard {
+    match Queue::before(std::io::stderr()) {
+        Ok((queue, guard)) => {
+            let lines = subscriber(format, level, move || queue.clone());
+            let _ = tracing::subscriber::set_global_default(lines);
+            guard
+        }
+        Err(_) => {
+            let _ = tracing::subscriber::set_global_default(subscriber(format, level, std::io::stderr));
+            Guard::none()
+        }
+    }
 }
 
 /// A subscriber that writes lines to `writer`.

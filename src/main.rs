@@ -24,8 +24,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    log::init(options.log_format, options.log_level);
-    match start(&options) {
+    let log = log::init(options.log_format, options.log_level);
+    let result = start(&options);
+    // What was logged stands before the last word.
+    drop(log);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "exitcode-exporter: {error:#}");
@@ -35,8 +38,10 @@ fn main() -> ExitCode {
 }
 
 fn start(options: &Options) -> anyhow::Result<()> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().build().context("cannot start the runtime")?;
+    // One thread: each event is a few microseconds of work, and handing it to another thread costs more than
+    // that. Scrapes are encoded on threads of their own.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
     let result = runtime.block_on(run(options));
     // What still blocks (a name look-up) must not keep the process.
     runtime.shutdown_background();

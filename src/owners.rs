@@ -428,6 +428,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn discovery_and_look_up_share_the_two_seconds() {
+        let list = r#"{"resources":[{"name":"rollouts","kind":"Rollout","namespaced":true}]}"#;
+        let slow = Answer::empty().wait(1);
+        let (owners, log) = client(move |url| match url {
+            url if url.contains('x') => slow.clone().wait(1).text("{}"),
+            _ => slow.clone().text(list),
+        });
+        let started = Instant::now();
+        assert_eq!(owners.lookup(&key("argoproj.io/v1", "Rollout", "x")).await, OwnerFound::Unavailable);
+        assert_eq!((started.elapsed(), log.count()), (WITHIN, 2));
+        assert_eq!(results(&owners), [("timeout", 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_unknown_kind_is_asked_for_again_after_five_minutes() {
         for missing in [Answer::ok(r#"{"resources":[]}"#), Answer::refused(404, "no such group")] {
             let (owners, log) = client(move |_| missing.clone());

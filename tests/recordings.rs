@@ -1,5 +1,7 @@
 //! Recorded streams of real kubelets, compared with what containerd reported and with what was done.
 
+#![cfg(test)]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,6 @@
 //! The simulated API server answers as a real one: lists, pages, watches, bookmarks, 410, faults.
+
+#![cfg(test)]
 #![allow(clippy::unwrap_used)] // in the helpers, too
 
 use std::time::Duration;

@@ -1,4 +1,6 @@
 //! The load for benchmarks: realistic sizes, small memory, a rate of ends with the truth.
+
+#![cfg(test)]
 #![allow(clippy::unwrap_used)] // in the helpers, too
 
 use std::sync::Arc;

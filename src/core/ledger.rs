@@ -119,7 +119,9 @@ impl Account {
         } else if last_id != 0 {
             self.attempt_or_insert(last_id, restarts)
         } else {
-            self.attempt_of(self.current).unwrap_or(restarts)
+            // Gone from the runtime: restartCount tells the attempt that comes next, or is the one that is gone.
+            let least = if last.is_some_and(is_made_up) { restarts.saturating_sub(1) } else { 0 };
+            self.attempt_of(self.current).map_or(restarts, |attempt| attempt.max(least))
         };
         self.attempt = self.attempt.max(attempt);
         let ended = state.is_some_and(|record| !is_made_up(record))

@@ -1,6 +1,6 @@
 //! Whose pod it is: controllers climbed to the top, each owner looked up at most once per uid.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -74,9 +74,9 @@ pub struct Owners {
     idle: VecDeque<(Timestamp, Arc<str>)>,
     /// The workloads of owners of owners (the CronJob of many Jobs), and when they were asked for last.
     climbed: HashMap<Arc<str>, (Workload, Timestamp)>,
-    /// Uids that were asked for and not answered yet: many climbs meet at one owner.
+    /// Uids that were asked for and not answered yet, and the direct owners whose climbs wait there: many meet at one.
     #[serde(skip)]
-    in_flight: HashSet<Arc<str>>,
+    in_flight: HashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
 /// What is known of a workload.
@@ -188,12 +188,13 @@ impl Owners {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) -> Vec<Arc<str>> {
-        let waiting =
-            |owner: &&mut Owner| owner.top.uid == answer.uid && !matches!(owner.answer, Answer::Final);
         let mut answered = Vec::new();
         let mut moved = Vec::new();
-        self.in_flight.remove(&answer.uid);
-        for owner in self.owners.values_mut().filter(waiting) {
+        for direct in self.in_flight.remove(&answer.uid).unwrap_or_default() {
+            let Some(owner) = self.owners.get_mut(&direct) else { continue };
+            if owner.top.uid != answer.uid || owner.answer == Answer::Final {
+                continue;
+            }
             let before = owner.workload.clone();
             owner.climb(&answer.found, now);
             if owner.answer == Answer::Asked {
@@ -352,7 +353,7 @@ impl Owner {
     fn go_on(
         &mut self,
         climbed: &mut HashMap<Arc<str>, (Workload, Timestamp)>,
-        in_flight: &mut HashSet<Arc<str>>,
+        in_flight: &mut HashMap<Arc<str>, Vec<Arc<str>>>,
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
@@ -361,8 +362,14 @@ impl Owner {
             self.workload = workload.clone();
             self.answer = Answer::Final;
             effects.push(Effect::OwnerCached);
-        } else if in_flight.insert(Arc::clone(&self.top.uid)) {
+            return;
+        }
+        let waiting = in_flight.entry(Arc::clone(&self.top.uid)).or_default();
+        if waiting.is_empty() {
             effects.push(Effect::LookUp(self.top.clone()));
+        }
+        if !waiting.contains(&self.direct.uid) {
+            waiting.push(Arc::clone(&self.direct.uid));
         }
     }
 }

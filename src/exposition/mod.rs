@@ -5,13 +5,15 @@
 
 pub mod own;
 mod process;
+mod sources;
 mod table;
 mod translate;
 mod write;
 
 use std::time::Duration;
 
-pub use own::{OwnMetrics, OwnerSnapshot, Sources, WatchSnapshot};
+pub use own::OwnMetrics;
+pub use sources::{OwnerSnapshot, Sources, WatchSnapshot};
 
 use crate::series::Series;
 use crate::time::Timestamp;

@@ -3,11 +3,12 @@
 //! Tables are sorted by their rendered labels, which begin with the workload's identity: a workload's series
 //! are one range, and rendering is one walk in order. Terminations and restarts share their keys.
 
+mod bounds;
 mod labels;
+mod read;
 mod sample;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,35 +197,6 @@ impl Series {
         self.settle(&key);
     }
 
-    /// The workload was counted on now.
-    fn touch(&mut self, workload: &Workload, now: Timestamp) -> Arc<str> {
-        let key: Arc<str> = labels::workload(workload).into();
-        let group = self.groups.entry(Arc::clone(&key)).or_default();
-        self.idle.remove(&(group.counted, Arc::clone(&key)));
-        group.counted = now;
-        group.active = group.active.max(now);
-        if !group.has_pods() {
-            self.idle.insert((now, Arc::clone(&key)));
-        }
-        key
-    }
-
-    /// After a change: the gauge of pods comes with the first counter, and nothing stays of a workload that has
-    /// neither series nor pods.
-    fn settle(&mut self, key: &Arc<str>) {
-        let Some(group) = self.groups.get(key).copied() else { return };
-        if group.counters > 0 && group.pods.is_some() && !group.shows_pods && self.make_room(key) {
-            self.len += 1;
-            if let Some(group) = self.groups.get_mut(key) {
-                group.shows_pods = true;
-            }
-        }
-        if group.counters == 0 && !group.has_pods() {
-            self.idle.remove(&(group.counted, Arc::clone(key)));
-            self.groups.remove(key);
-        }
-    }
-
     fn count_container(
         &mut self,
         group: &Arc<str>,
@@ -294,114 +266,6 @@ impl Series {
         self.overflow_len += usize::from(!exists);
         self.overflowed = self.overflowed.saturating_add(u64::from(by));
     }
-
-    /// Room for one more series, if need be at the cost of other workloads that have no pods.
-    fn make_room(&mut self, of: &Arc<str>) -> bool {
-        while self.len >= self.options.max_series {
-            let Some(oldest) = self.idle.iter().map(|(_, key)| key).find(|key| *key != of).cloned() else {
-                return false;
-            };
-            let before = self.len;
-            self.remove(&oldest);
-            self.evicted += before.saturating_sub(self.len) as u64;
-        }
-        true
-    }
-
-    /// Removes all series of a workload.
-    fn remove(&mut self, key: &Arc<str>) {
-        let Some(group) = self.groups.remove(key) else { return };
-        self.idle.remove(&(group.counted, Arc::clone(key)));
-        let gone: usize = remove_range(&mut self.containers, key).iter().map(Counters::len).sum();
-        let gone = gone
-            + remove_range(&mut self.last_terminations, key).len()
-            + remove_range(&mut self.pod_failures, key).len()
-            + usize::from(group.shows_pods);
-        self.len = self.len.saturating_sub(gone);
-    }
-
-    /// Removes what has not been counted on, and has had no pods, for the time to live. Nodes have no pods here:
-    /// their series go by the last count alone.
-    pub fn expire(&mut self, now: Timestamp) {
-        let expired = |active: Timestamp| now >= active.plus(self.options.series_ttl);
-        let groups: Vec<Arc<str>> = self
-            .idle
-            .iter()
-            .map(|(_, key)| key)
-            .filter(|key| self.groups.get(*key).is_none_or(|group| expired(group.active)))
-            .cloned()
-            .collect();
-        let nodes: Vec<Box<str>> =
-            self.node_counted.iter().filter(|(_, at)| expired(**at)).map(|(node, _)| node.clone()).collect();
-        for key in &groups {
-            self.remove(key);
-        }
-        for node in &nodes {
-            self.node_counted.remove(node);
-            self.len = self.len.saturating_sub(remove_range(&mut self.nodes, node).len());
-        }
-    }
-
-    /// How many series are exposed.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len + self.overflow_len
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many there may be, those of overflow aside.
-    #[must_use]
-    pub fn limit(&self) -> usize {
-        self.options.max_series
-    }
-
-    /// How many were removed to make room.
-    #[must_use]
-    pub fn evicted(&self) -> u64 {
-        self.evicted
-    }
-
-    /// How many counts went to an overflow series.
-    #[must_use]
-    pub fn overflowed(&self) -> u64 {
-        self.overflowed
-    }
-
-    /// Series of `exitcode_container_terminations_total`, by their labels.
-    pub fn terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.terminations.as_ref()?)))
-    }
-
-    /// Series of `exitcode_container_restarts_total`, by their labels.
-    pub fn restarts(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.restarts.as_ref()?)))
-    }
-
-    /// Series of `exitcode_pod_failures_total`, by their labels.
-    pub fn pod_failures(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.pod_failures.iter().map(|(key, sample)| (&**key, sample))
-    }
-
-    /// Series of `exitcode_node_terminations_total`, by their labels.
-    pub fn node_terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.nodes.iter().map(|(key, sample)| (&**key, sample))
-    }
-
-    /// Series of `exitcode_container_last_termination_timestamp_seconds`, by their labels.
-    pub fn last_terminations(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.last_terminations.iter().map(|(key, at)| (&**key, *at))
-    }
-
-    /// Series of `exitcode_workload_pods`, by their labels.
-    pub fn pods(&self) -> impl Iterator<Item = (&str, u32)> {
-        let shown = self.groups.iter().filter(|(_, group)| group.shows_pods);
-        shown.filter_map(|(key, group)| Some((&**key, group.pods?)))
-    }
 }
 
 const CONTAINER_LABELS: [&str; 8] =
@@ -409,18 +273,6 @@ const CONTAINER_LABELS: [&str; 8] =
 
 fn count(sample: &mut Sample, by: u32) {
     sample.value = sample.value.saturating_add(u64::from(by));
-}
-
-/// Removes the entries whose labels begin with `identity` and go on.
-fn remove_range<V>(table: &mut Table<V>, identity: &str) -> Vec<V> {
-    let from: Box<str> = format!("{identity},").into();
-    let keys: Vec<Box<str>> = table
-        .range::<str, _>((Bound::Included(&*from), Bound::Unbounded))
-        .map(|(key, _)| key)
-        .take_while(|key| key.starts_with(&*from))
-        .cloned()
-        .collect();
-    keys.iter().filter_map(|key| table.remove(key)).collect()
 }
 
 #[cfg(test)]

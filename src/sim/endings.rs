@@ -7,6 +7,7 @@ use super::objects::{Disruption, Record, RunState, Stage};
 use super::recorder::Note;
 use super::script::{Over, by_itself, ended_by};
 use crate::termination::{Cause, ContainerType, ExitCode, Outcome, PodFailure, Reason};
+use crate::time::Timestamp;
 
 impl Kubelet<'_> {
     /// The pod ends.
@@ -47,8 +48,14 @@ impl Kubelet<'_> {
     }
 
     fn disrupted(&mut self, reason: &'static str, message: &str) {
-        self.pod.disruption = Some(Disruption { reason, message: message.to_owned(), at: self.now() });
+        self.disrupt(reason, message, self.now());
         self.write();
+    }
+
+    /// Sets the condition DisruptionTarget.
+    fn disrupt(&mut self, reason: &'static str, message: &str, at: Timestamp) {
+        let (message, generation) = (message.to_owned(), self.pod.generation);
+        self.pod.disruption = Some(Disruption { reason, message, at, generation });
     }
 
     fn running(&self, keep: impl Fn(ContainerType) -> bool) -> Vec<usize> {
@@ -146,8 +153,7 @@ impl Kubelet<'_> {
         let at = self.now();
         let outcome = ended_by(Cause::Evicted, code);
         self.stop_all(outcome).await;
-        let disruption = Disruption { reason: "TerminationByKubelet", message: message.to_owned(), at };
-        self.pod.disruption = Some(disruption);
+        self.disrupt("TerminationByKubelet", message, at);
         self.end(outcome, |_| true);
         self.fail("Evicted", message, PodFailure::Evicted);
         self.write();
@@ -159,8 +165,7 @@ impl Kubelet<'_> {
         let at = self.now();
         let outcome = ended_by(Cause::NodeShutdown, code);
         self.stop_all(outcome).await;
-        let disruption = Disruption { reason: "TerminationByKubelet", message: message.to_owned(), at };
-        self.pod.disruption = Some(disruption);
+        self.disrupt("TerminationByKubelet", message, at);
         self.end(outcome, |_| true);
         self.fail("Terminated", message, PodFailure::Terminated);
         self.write();
@@ -183,9 +188,7 @@ impl Kubelet<'_> {
     /// and its kubelet stops the containers.
     async fn node_lost(&mut self, code: i32) {
         let message = "PodGC: node no longer exists";
-        let disruption =
-            Disruption { reason: "DeletionByPodGC", message: message.to_owned(), at: self.now() };
-        self.pod.disruption = Some(disruption);
+        self.disrupt("DeletionByPodGC", message, self.now());
         self.fail("", "", PodFailure::NodeLost);
         self.write();
         self.pod.deletion = Some((self.now(), 0));
@@ -209,7 +212,7 @@ impl Kubelet<'_> {
                    capacity: 25276502016";
         self.pod_event("Warning", "OutOfmemory", why);
         self.pod.stage = Stage::Rejected;
-        let message = format!("Pod was rejected: {why} ");
+        let message = format!("Pod was rejected: {why}");
         self.fail("OutOfmemory", &message, PodFailure::OutOfMemory);
         self.write();
         self.sleep_ms(seconds(5)).await;

@@ -86,6 +86,12 @@ pub(super) async fn list(
         None => ApiError::too_old(revision, oldest),
     };
     let mut objects = store.snapshot(&query, revision).map_err(expired)?;
+    let metadata = cut(&mut objects, limit, revision);
+    Ok(body(resource, form, &metadata, objects))
+}
+
+/// Cuts a page to its limit; its metadata tells where the list goes on.
+fn cut(objects: &mut Vec<Arc<Object>>, limit: Option<usize>, revision: u64) -> Value {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if let Some(limit) = limit.filter(|limit| objects.len() > *limit) {
         objects.truncate(limit);
@@ -93,7 +99,7 @@ pub(super) async fn list(
             metadata["continue"] = Token::render(revision, &last.namespace, &last.name).into();
         }
     }
-    Ok(body(resource, form, &metadata, objects))
+    metadata
 }
 
 /// The 410 of a list that goes on with an expired token.

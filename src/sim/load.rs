@@ -10,11 +10,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::clock::SimClock;
 use super::kinds::Resource;
-use super::load_pod::{CONTAINERS, LoadContainer, LoadEnd, LoadPod, LoadState, Template};
+use super::load_pod::{CONTAINERS, LoadContainer, LoadEnd, LoadPod, LoadState};
+use super::load_template::Template;
 use super::script::{by_itself, ended_by};
 use super::store::Store;
 use super::truth::{Counts, Ended, Truth};
 use crate::termination::{Cause, ContainerType, ExitCode, Outcome, Reason, Workload};
+use crate::time::Timestamp;
 
 /// Events that stay in the store.
 const EVENTS: usize = 2_000;
@@ -68,31 +70,7 @@ impl Load {
     /// Fills a store with pods whose containers all run.
     #[must_use]
     pub fn fill(store: &Arc<Store>, clock: SimClock, settings: LoadSettings) -> Self {
-        let templates = Template::all();
-        let now = clock.seconds();
-        let names: Vec<Arc<str>> =
-            (0..settings.namespaces.max(1)).map(|n| format!("load-{n}").into()).collect();
-        let created = now.plus_ms(-3_600_000);
-        let fresh = LoadContainer { restarts: 0, state: LoadState::Running, since: created, last: None };
-        let mut pods = Vec::new();
-        let mut workload: Arc<str> = "".into();
-        for number in 0..settings.pods {
-            let group = number / settings.per_workload.max(1);
-            if number % settings.per_workload.max(1) == 0 {
-                workload = format!("service-{group}").into();
-            }
-            let (namespace, template) = (choose(&names, group), choose(&templates, number));
-            let (Some(namespace), Some(template)) = (namespace, template) else { break };
-            let workload = Arc::clone(&workload);
-            pods.push(LoadPod {
-                template,
-                namespace,
-                workload,
-                number,
-                created: now,
-                containers: [fresh; 2],
-            });
-        }
+        let pods = pods(&settings, clock.seconds().plus_ms(-3_600_000));
         let load = Self {
             store: Arc::clone(store),
             clock,
@@ -187,7 +165,9 @@ impl Load {
         });
     }
 
+    /// Deletes a pod, whose other container still runs, and makes another.
     fn replace(&mut self, index: usize) {
+        self.truth.vanished();
         let number = self.next_number;
         self.next_number = number.saturating_add(1);
         let now = self.clock.seconds();
@@ -252,6 +232,26 @@ impl Load {
             self.store.delete(Resource::Events, &namespace, &name);
         }
     }
+}
+
+/// The pods, all made at this time.
+fn pods(settings: &LoadSettings, created: Timestamp) -> Vec<LoadPod> {
+    let templates = Template::all();
+    let names: Vec<Arc<str>> = (0..settings.namespaces.max(1)).map(|n| format!("load-{n}").into()).collect();
+    let fresh = LoadContainer { restarts: 0, state: LoadState::Running, since: created, last: None };
+    let mut pods = Vec::new();
+    let mut workload: Arc<str> = "".into();
+    for number in 0..settings.pods {
+        let group = number / settings.per_workload.max(1);
+        if number % settings.per_workload.max(1) == 0 {
+            workload = format!("service-{group}").into();
+        }
+        let (namespace, template) = (choose(&names, group), choose(&templates, number));
+        let (Some(namespace), Some(template)) = (namespace, template) else { break };
+        let workload = Arc::clone(&workload);
+        pods.push(LoadPod { template, namespace, workload, number, created, containers: [fresh; 2] });
+    }
+    pods
 }
 
 fn choose<T: Clone>(from: &[T], number: u32) -> Option<T> {

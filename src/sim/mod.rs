@@ -7,15 +7,18 @@
 //! - [`api`], `query`, [`status`], `list`, `watch`, [`form`], `serve`: requests and answers;
 //! - [`faults`]: what goes wrong between client and server, and a log of requests;
 //! - [`store`], [`kinds`], `selector`: the objects and their history;
-//! - [`cluster`], `life`, `kubelet`, `deaths`, `endings`, `recorder`, `family`: what happens to pods;
+//! - [`cluster`], `life`, `kubelet`, `restarts`, `deaths`, `endings`, `recorder`, `family`: what happens to
+//!   pods;
+//! - `objects`, `conditions`, `pod_json`: pods and how they are written;
 //! - [`script`], [`workloads`]: which workloads there are and what happens to them, as a table;
-//! - [`load`], `load_pod`: many realistic pods and a rate of ends, for benchmarks;
+//! - [`load`], `load_pod`, `load_template`: many realistic pods and a rate of ends, for benchmarks;
 //! - [`truth`]: what an exporter must have counted;
 //! - [`demo`]: the whole for `exitcode-exporter demo`.
 
 pub mod api;
 pub mod clock;
 pub mod cluster;
+mod conditions;
 mod deaths;
 pub mod demo;
 mod endings;
@@ -29,9 +32,12 @@ mod life;
 mod list;
 pub mod load;
 mod load_pod;
+mod load_template;
 mod objects;
+mod pod_json;
 mod query;
 mod recorder;
+mod restarts;
 pub mod script;
 mod selector;
 mod serve;

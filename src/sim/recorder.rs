@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::clock::SimClock;
 use super::ids::Ids;
 use super::kinds::Resource;
-use super::objects::time;
+use super::pod_json::time;
 use super::store::Store;
 use crate::time::Timestamp;
 

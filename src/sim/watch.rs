@@ -61,12 +61,8 @@ pub(super) fn watch(
     };
     if begins {
         watch.begin(streaming_list == Some(true) && options.bookmarks());
-    } else if let Err(Compacted { oldest }) = watch.store.changes_after(watch.cursor, 0) {
-        let error = ApiError::too_old(asked, oldest);
-        if settings.gone_as_http_status {
-            return Err(error);
-        }
-        watch.finish_with(&error);
+    } else {
+        watch.check_history(settings.gone_as_http_status)?;
     }
     Ok(Body::from_stream(stream::unfold(watch, |mut watch| async move {
         watch.next().await.map(|item| (item, watch))
@@ -113,6 +109,17 @@ impl Watch {
         // The newest state is always there.
         self.initial = self.store.snapshot(&query, self.cursor).unwrap_or_default().into();
         self.initial_end = bookmark.then_some(self.cursor);
+    }
+
+    /// Refuses to begin from before the history, in one form or the other.
+    fn check_history(&mut self, gone_as_http_status: bool) -> Result<(), ApiError> {
+        let Err(Compacted { oldest }) = self.store.changes_after(self.cursor, 0) else { return Ok(()) };
+        let error = ApiError::too_old(self.cursor, oldest);
+        if gone_as_http_status {
+            return Err(error);
+        }
+        self.finish_with(&error);
+        Ok(())
     }
 
     async fn next(&mut self) -> Option<Result<Bytes, io::Error>> {

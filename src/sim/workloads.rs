@@ -26,7 +26,7 @@ const LIMITED: &[Container] = &[Container { memory: Some("64Mi"), ..APP }];
 const PROBED: &[Container] = &[Container { liveness: PROBE, ..APP }];
 const STARTING: &[Container] = &[Container { startup: PROBE, ..APP }];
 const HOOKED: &[Container] = &[Container { post_start: true, ..APP }];
-const WITH_INIT: &[Container] = &[MIGRATE, APP];
+const WITH_INIT: &[Container] = &[MIGRATE, PROXY, APP];
 const WITH_SIDECAR: &[Container] = &[PROXY, APP];
 const WITH_PROBED_SIDECAR: &[Container] = &[Container { liveness: PROBE, ..PROXY }, APP];
 
@@ -37,6 +37,14 @@ macro_rules! crashes {
     };
     ($container:literal, $ms:literal, $death:expr) => {
         &[Start, Repeat(0, &[Run($ms), Dies($container, $death)])]
+    };
+}
+
+/// The same a few times, then the pod is deleted: for ends that only an event explains, since a pod's events are
+/// dropped after the first 25.
+macro_rules! crashes_a_few_times {
+    ($ms:literal, $death:expr) => {
+        &[Start, Repeat(4, &[Run($ms), Dies("app", $death)]), Run(5_000), Step::Over(Over::Deleted(0))]
     };
 }
 
@@ -122,9 +130,9 @@ pub const WORKLOADS: &[Script] = &[
     deployment("infra", "mesh", WITH_PROBED_SIDECAR, crashes!("proxy", 5_000, Liveness(137))),
     deployment("infra", "slow-start", STARTING, crashes!("app", 500, Startup(137))),
     deployment("infra", "hooked", HOOKED, &[Start, Repeat(0, &[Dies("app", PostStart), Run(2_000)])]),
-    deployment("infra", "patched", PLAIN, crashes!("app", 20_000, Redefined(143))),
-    Script::new("infra", "resized", Owner::StatefulSet, LIMITED, crashes!("app", 22_000, Resized(137))),
-    deployment("infra", "resandboxed", PLAIN, crashes!("app", 24_000, SandboxChanged(137))),
+    deployment("infra", "patched", PLAIN, crashes_a_few_times!(20_000, Redefined(143))),
+    Script::new("infra", "resized", Owner::StatefulSet, LIMITED, crashes_a_few_times!(22_000, Resized(137))),
+    deployment("infra", "resandboxed", PLAIN, crashes_a_few_times!(24_000, SandboxChanged(137))),
     // The node, the runtime, or somebody on the node ends a container.
     deployment("infra", "power-cut", PLAIN, crashes!("app", 26_000, NodeCrashed)).on("node-3"),
     deployment("infra", "removed", PLAIN, crashes!("app", 28_000, Vanished)).on("node-3"),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::EventKind;
 use super::failure::Status;
 use crate::pod::Object;
 
@@ -124,6 +125,23 @@ fn metadata_of(raw: &RawValue) -> Option<&RawValue> {
     serde_json::from_str::<Outer<'_>>(raw.get()).ok().map(|outer| outer.metadata)
 }
 
+/// Reads a line that is what nearly all are, an object as the API server writes it, in one pass. Nothing for any other.
+pub(super) fn whole_line<T: Object>(text: &[u8]) -> Option<(EventKind, T)> {
+    #[derive(Deserialize)]
+    #[serde(bound(deserialize = "T: Object"))]
+    struct Whole<T> {
+        object: T,
+    }
+    let kinds: [(&[u8], EventKind); 3] = [
+        (br#"{"type":"MODIFIED","object":"#, EventKind::Modified),
+        (br#"{"type":"ADDED","object":"#, EventKind::Added),
+        (br#"{"type":"DELETED","object":"#, EventKind::Deleted),
+    ];
+    let (_, kind) = kinds.into_iter().find(|(start, _)| text.starts_with(start))?;
+    let Whole { object } = serde_json::from_slice::<Whole<T>>(text).ok()?;
+    (!object.metadata().uid.is_empty()).then_some((kind, object))
+}
+
 /// A line of a watch, its object not yet read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Line<'a> {
@@ -199,6 +217,28 @@ mod tests {
         assert!(unreadable.is_some());
         let (nothing, unreadable) = gone::<Pod>(&raw(r#"{"metadata":{"name":[],"uid":"u1"}}"#));
         assert_eq!((nothing, unreadable.and_then(|u| u.uid).as_deref()), (None, Some("u1")));
+    }
+
+    #[test]
+    fn only_a_line_that_the_api_server_would_write_is_read_in_one_pass() {
+        let whole =
+            |text: &str| whole_line::<Pod>(text.as_bytes()).map(|(kind, pod)| (kind, pod.metadata.uid));
+        for kind in [EventKind::Added, EventKind::Modified, EventKind::Deleted] {
+            let word = kind.as_str().to_uppercase();
+            let text = format!(r#"{{"type":"{word}","object":{{"metadata":{{"uid":"u"}}}}}}"#);
+            assert_eq!(whole(&text), Some((kind, "u".to_owned())));
+            assert_eq!(whole(&text[..text.len() - 1]), None, "cut");
+        }
+        for text in [
+            r#"{"type":"BOOKMARK","object":{"metadata":{"uid":"u"}}}"#,
+            r#"{"type":"ERROR","object":{"metadata":{"uid":"u"}}}"#,
+            r#"{"object":{"metadata":{"uid":"u"}},"type":"ADDED"}"#,
+            r#"{"type":"ADDED","object":{"metadata":{"uid":""}}}"#,
+            r#"{"type":"ADDED","object":{"metadata":{"uid":7}}}"#,
+            r#"{"type":"ADDED","object":null}"#,
+        ] {
+            assert_eq!(whole(text), None, "{text}");
+        }
     }
 
     #[test]

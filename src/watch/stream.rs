@@ -65,17 +65,13 @@ impl<T: Object> Follower<T> {
                 }
             };
             let Some(line) = line else { return Ok(()) };
-            match decode::line(stream.get(line)) {
-                Ok(line) => self.line(&line, listing).await?,
-                Err(_) if stream.ended() => {
-                    let detail = "the connection was cut in the middle of an event";
-                    return Err(Failure::new(FailureReason::Connection, detail).into());
+            let text = stream.get(line);
+            match decode::whole_line(text) {
+                Some((kind, object)) => {
+                    self.alive(kind);
+                    self.show(kind, object, listing.is_some()).await?;
                 }
-                Err(place) => {
-                    self.version = None;
-                    let detail = format!("the watch can't be read: {place}");
-                    return Err(Failure::new(FailureReason::Undecodable, detail).into());
-                }
+                None => self.line(text, stream.ended(), listing).await?,
             }
             if listing.as_ref().is_some_and(|listing| Instant::now() > listing.until) {
                 return Err(Failure::new(FailureReason::Timeout, "the streaming list does not end").into());
@@ -100,22 +96,25 @@ impl<T: Object> Follower<T> {
         failure
     }
 
-    /// One line of a watch.
-    async fn line(&mut self, line: &decode::Line<'_>, listing: &mut Option<Listing>) -> Result<(), Stop> {
+    /// A line that is no readable object: a bookmark, an error, or worse. `last` if it had no line end.
+    async fn line(&mut self, text: &[u8], last: bool, listing: &mut Option<Listing>) -> Result<(), Stop> {
+        let line = decode::line(text).map_err(|place| {
+            if last {
+                let detail = "the connection was cut in the middle of an event";
+                return Failure::new(FailureReason::Connection, detail);
+            }
+            self.version = None;
+            Failure::new(FailureReason::Undecodable, format!("the watch can't be read: {place}"))
+        })?;
         let Some(kind) = EventKind::parse(&line.kind) else {
             self.health.stats().count_failure(FailureReason::Other);
             debug!(target = %self.health.target(), "a watch event of an unknown type is left out");
             return Ok(());
         };
-        self.health.saw(kind);
-        if kind != EventKind::Error {
-            (self.lines, self.silent) = (self.lines + 1, false);
-            self.works();
-        }
+        self.alive(kind);
         match kind {
-            EventKind::Added => self.changed(line.object, listing, Update::Added).await,
-            EventKind::Modified => self.changed(line.object, listing, Update::Modified).await,
-            EventKind::Deleted => self.deleted(line.object, listing).await,
+            EventKind::Added | EventKind::Modified => self.changed(kind, line.object, listing).await,
+            EventKind::Deleted => self.deleted(line.object, listing.is_some()).await,
             EventKind::Bookmark => self.bookmark(line.object, listing).await,
             EventKind::Error => {
                 self.version = None;
@@ -124,21 +123,39 @@ impl<T: Object> Follower<T> {
         }
     }
 
+    /// A line came in; anything but an error is a sign of life.
+    fn alive(&mut self, kind: EventKind) {
+        self.health.saw(kind);
+        if kind != EventKind::Error {
+            (self.lines, self.silent) = (self.lines + 1, false);
+            self.works();
+        }
+    }
+
+    /// Passes on an object that could be read.
+    async fn show(&mut self, kind: EventKind, object: T, listing: bool) -> Result<(), Stop> {
+        self.advance(&object.metadata().resource_version);
+        self.send(match kind {
+            EventKind::Deleted => Update::Deleted(object),
+            _ if listing => Update::Listed(object),
+            EventKind::Added => Update::Added(object),
+            EventKind::Modified | EventKind::Bookmark | EventKind::Error => Update::Modified(object),
+        })
+        .await
+    }
+
     async fn changed(
         &mut self,
+        kind: EventKind,
         raw: &RawValue,
         listing: &mut Option<Listing>,
-        update: fn(T) -> Update<T>,
     ) -> Result<(), Stop> {
         if let Some(listing) = listing {
             listing.whole &= self.listed(raw).await?;
             return Ok(());
         }
         match decode::object::<T>(raw) {
-            Ok(object) => {
-                self.advance(&object.metadata().resource_version);
-                self.send(update(object)).await
-            }
+            Ok(object) => self.show(kind, object, false).await,
             Err(unreadable) => {
                 self.unreadable(&unreadable);
                 self.advance(unreadable.version.as_deref().unwrap_or_default());
@@ -147,20 +164,14 @@ impl<T: Object> Follower<T> {
         }
     }
 
-    async fn deleted(&mut self, raw: &RawValue, listing: &Option<Listing>) -> Result<(), Stop> {
+    async fn deleted(&mut self, raw: &RawValue, listing: bool) -> Result<(), Stop> {
         let (object, unreadable) = decode::gone::<T>(raw);
-        let version = match (&object, &unreadable) {
-            (Some(object), _) => object.metadata().resource_version.clone(),
-            (None, unreadable) => unreadable.as_ref().and_then(|u| u.version.clone()).unwrap_or_default(),
-        };
         if let Some(unreadable) = unreadable {
             self.unreadable(&unreadable);
-        }
-        if listing.is_none() {
-            self.advance(&version);
+            self.advance(unreadable.version.as_deref().unwrap_or_default());
         }
         match object {
-            Some(object) => self.send(Update::Deleted(object)).await,
+            Some(object) => self.show(EventKind::Deleted, object, listing).await,
             None => Ok(()),
         }
     }
@@ -186,6 +197,7 @@ impl<T: Object> Follower<T> {
         }
     }
 
+    /// Resumes after this version, unless a list is still needed.
     fn advance(&mut self, version: &str) {
         if let (false, Some(current)) = (version.is_empty(), &mut self.version) {
             version.clone_into(current);

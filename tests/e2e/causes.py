@@ -319,7 +319,7 @@ class Test:
             scenarios = []
         try:
             until("all expected counts", 100, lambda: not self.differences(scenarios), every=2)
-            self.exporter.settle(quiet=3, seconds=8)
+            self.exporter.settle({NAMESPACE}, quiet=3, seconds=8)
         except Failed:
             pass  # Crash loops never rest; what is missing shows in the comparison.
         wrong = self.differences(scenarios)

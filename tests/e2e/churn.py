@@ -94,7 +94,7 @@ def run():
         before = exporter.sum("exitcode_exporter_watch_events_total", resource="pods")
         generate(cluster, binary, "--pods", str(options.pods), "--rate", str(options.rate),
                  "--duration", f"{options.seconds}s", "--truth", str(truth))
-        exporter.settle(quiet=3)
+        exporter.settle({f"{PREFIX}-{n}" for n in range(NAMESPACES)}, quiet=3)
         events = exporter.sum("exitcode_exporter_watch_events_total", resource="pods") - before
         more, peak = usage(exporter.process.pid)
         say(f"{events:.0f} events: {(more - cpu) / max(events, 1) * 1e6:.0f} us of CPU each (scrapes included), {peak:.0f} MiB peak")

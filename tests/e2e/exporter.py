@@ -96,17 +96,16 @@ class Exporter:
                 found[tuple(have.get(label, "") for label in labels)] += int(value)
         return found
 
-    def settle(self, quiet=6, seconds=60):
-        """Waits until nothing is pending and the counters stood still for `quiet` seconds."""
-        last = {"text": None, "since": time.monotonic()}
+    def settle(self, namespaces, quiet=6, seconds=60):
+        """Waits until the counters of these namespaces stood still for `quiet` seconds, longer than anything is pending."""
+        last = {"counts": None, "since": time.monotonic()}
 
         def still():
             metrics = self.metrics()
-            now = (sorted(map(str, metrics["exitcode_container_terminations_total"])),
-                   sorted(map(str, metrics["exitcode_container_restarts_total"])))
-            pending = sum(value for _, value in metrics["exitcode_exporter_pending_terminations"])
-            if now != last["text"] or pending:
-                last.update(text=now, since=time.monotonic())
+            now = sorted(str(sample) for name in ("exitcode_container_terminations_total", "exitcode_container_restarts_total")
+                         for sample in metrics[name] if sample[0].get("namespace") in namespaces)
+            if now != last["counts"]:
+                last.update(counts=now, since=time.monotonic())
             return time.monotonic() - last["since"] >= quiet
 
         until("still counters", seconds, still, every=1)
