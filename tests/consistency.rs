@@ -13,6 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use exitcode_exporter::termination::Cause;
+use serde_json::Value;
 
 use promql::{Selector, selectors};
 use vocabulary::{Vocabulary, pages};
@@ -43,7 +44,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A file that people read or import: its path within the project and its text, quotes as a query has them.
+/// A file that people read or import: its path within the project and its text as they see it, with the quotes of its
+/// queries and without those around them.
 struct Document {
     path: String,
     text: String,
@@ -61,11 +63,37 @@ fn documents() -> Vec<Document> {
     paths.sort();
     paths
         .iter()
-        .map(|path| Document {
-            path: path.strip_prefix(root()).unwrap().display().to_string(),
-            text: read(path).replace("\\\"", "\""),
+        .map(|path| {
+            let text = read(path);
+            let text = if path.extension().is_some_and(|it| it == "json") {
+                let mut lines = Vec::new();
+                strings(&serde_json::from_str(&text).unwrap(), &mut lines);
+                lines.join("\n")
+            } else {
+                text.lines().map(unquoted).collect::<Vec<_>>().join("\n")
+            };
+            Document { path: path.strip_prefix(root()).unwrap().display().to_string(), text }
         })
         .collect()
+}
+
+/// All strings in it, each on its line.
+fn strings(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::String(text) => found.push(text.replace('\n', " ")),
+        Value::Array(items) => items.iter().for_each(|item| strings(item, found)),
+        Value::Object(fields) => fields.values().for_each(|field| strings(field, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A line of YAML or text: quotes that were escaped stand alone, and those that made it necessary are gone.
+fn unquoted(line: &str) -> String {
+    let inner = line.split_once(": \"").filter(|_| line.contains("\\\""));
+    inner.map_or_else(
+        || line.to_owned(),
+        |(key, rest)| format!("{key}: {}", rest.trim_end_matches('"').replace("\\\"", "\"")),
+    )
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -263,9 +291,8 @@ fn causes_of_137() -> impl Iterator<Item = Cause> {
 #[test]
 fn every_runbook_link_of_a_dashboard_leads_to_a_page_and_an_anchor() {
     let mut faults = BTreeSet::new();
-    for dashboard in in_folder("dashboards/").iter().filter(|it| it.path.ends_with(".json")) {
-        for link in dashboard.text.split("\"${runbooks}").skip(1) {
-            let link = &link[..link.find('"').unwrap()];
+    for dashboard in in_folder("dashboards").iter().filter(|it| it.path.ends_with(".json")) {
+        for link in dashboard.text.lines().filter_map(|line| line.strip_prefix("${runbooks:raw}")) {
             if link.starts_with("${__data.fields.page}") {
                 assert!(link.ends_with("#${__data.fields.cause}"), "{}: {link}", dashboard.path);
                 pages().keys().for_each(|page| check_link(&mut faults, &dashboard.path, page, None));
@@ -299,7 +326,7 @@ fn dashboards_choose_the_same_page_for_an_exit_code_as_the_log() {
         BTreeSet::from(["other", "signals", "windows"]),
         "a page that the dashboards don't know"
     );
-    for dashboard in in_folder("dashboards/") {
+    for dashboard in in_folder("dashboards") {
         for query in dashboard.text.lines().filter(|line| line.contains(r#""page", "other""#)) {
             for wanted in [
                 format!(r#""page", "$1", "exit_code", "({})""#, own.join("|")),
@@ -316,9 +343,10 @@ fn dashboards_choose_the_same_page_for_an_exit_code_as_the_log() {
 fn rules_and_dashboards_begin_their_links_alike() {
     let source = read(&root().join("deploy/rules/source.toml"));
     let base = source.lines().find_map(|line| line.strip_prefix("runbooks = \"")?.strip_suffix('"')).unwrap();
-    for dashboard in in_folder("dashboards/").iter().filter(|it| it.path.ends_with(".json")) {
-        let variable = format!("\"query\": \"{base}/\"");
-        assert!(dashboard.text.contains(&variable), "{}: its links don't begin with {base}/", dashboard.path);
+    for dashboard in in_folder("dashboards").iter().filter(|it| it.path.ends_with(".json")) {
+        let mut begins = dashboard.text.lines().filter(|line| line.ends_with("/runbooks/")).peekable();
+        assert!(begins.peek().is_some(), "{}: no base for its links", dashboard.path);
+        assert!(begins.all(|begin| begin == format!("{base}/")), "{}: not {base}/", dashboard.path);
     }
 }
 
