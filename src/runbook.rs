@@ -1,6 +1,12 @@
-//! Which runbook page explains a termination, and the link to it.
+//! The runbooks: which page explains a termination, the link to it, and the pages themselves.
+
+pub mod fill;
+pub mod html;
+pub mod library;
 
 use std::fmt::Write;
+
+use library::Page;
 
 use crate::termination::Termination;
 
@@ -26,11 +32,19 @@ impl Runbooks {
         Self { base: format!("{}/", base.trim_end_matches('/')) }
     }
 
-    /// The page for this termination, with its container as parameters.
+    /// The base: a path if it is the exporter's own.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The page for this termination, with its container as parameters, at the section about its cause where there
+    /// is one.
     #[must_use]
     pub fn link(&self, termination: &Termination) -> String {
         let subject = &termination.subject;
-        let mut link = format!("{}{}", self.base, page(termination));
+        let page = page(termination);
+        let mut link = format!("{}{page}", self.base);
         let parameters = [
             ("?namespace=", &subject.workload.namespace),
             ("&workload_type=", &subject.workload.workload_type),
@@ -40,6 +54,11 @@ impl Runbooks {
         for (name, value) in parameters {
             link.push_str(name);
             push_encoded(&mut link, value);
+        }
+        let cause = termination.outcome.cause.as_str();
+        if Page::find(page).is_some_and(|page| page.has_anchor(cause)) {
+            link.push('#');
+            link.push_str(cause);
         }
         link
     }
@@ -83,7 +102,7 @@ fn push_encoded(out: &mut String, value: &str) {
 mod tests {
     use super::*;
     use crate::publish::tests::termination;
-    use crate::termination::ExitCode;
+    use crate::termination::{Cause, ExitCode};
 
     #[test]
     fn each_exit_code_has_its_page() {
@@ -113,6 +132,7 @@ mod tests {
             termination.outcome.exit_code = ExitCode(code);
             termination.windows = windows;
             assert_eq!(page(&termination), expected, "{code:?} on windows: {windows}");
+            assert!(Page::find(expected).is_some(), "{expected} is there");
         }
     }
 
@@ -121,13 +141,53 @@ mod tests {
         let mut termination = termination("web");
         assert_eq!(
             Runbooks::default().link(&termination),
-            "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app"
+            "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app#oom_limit"
         );
         termination.subject.workload.name = "a b&c=d/é\"\n".into();
         assert_eq!(
             Runbooks::new("https://example.org/books").link(&termination),
             "https://example.org/books/137?namespace=shop&workload_type=deployment\
-             &workload=a%20b%26c%3Dd%2F%C3%A9%22%0A&container=app"
+             &workload=a%20b%26c%3Dd%2F%C3%A9%22%0A&container=app#oom_limit"
         );
+    }
+
+    #[test]
+    fn every_cause_that_a_code_can_have_leads_to_a_section() {
+        for (code, causes) in [
+            (0, &[Cause::Completed, Cause::LivenessProbe, Cause::PodDeleted, Cause::PodCompleted][..]),
+            (1, &[Cause::Application, Cause::OomLimit, Cause::LivenessProbe, Cause::Drained]),
+            (2, &[Cause::Application, Cause::OomLimit, Cause::StartupProbe]),
+            (126, &[Cause::Application, Cause::StartFailed]),
+            (127, &[Cause::Application, Cause::StartFailed]),
+            (128, &[Cause::Application, Cause::StartFailed]),
+            (134, &[Cause::FatalSignal]),
+            (139, &[Cause::FatalSignal]),
+            (143, &[Cause::Killed, Cause::LivenessProbe, Cause::PodDeleted, Cause::Drained]),
+            (255, &[Cause::Lost, Cause::Application]),
+            (42, &[Cause::Application, Cause::GracePeriodExceeded, Cause::OomLimit]),
+            (132, &[Cause::FatalSignal, Cause::Killed]),
+        ] {
+            for &cause in causes {
+                let mut termination = termination("web");
+                termination.outcome.exit_code = ExitCode(Some(code));
+                termination.outcome.cause = cause;
+                let link = Runbooks::default().link(&termination);
+                assert!(link.ends_with(&format!("#{cause}")), "{code} {cause}: {link}");
+            }
+        }
+        for &cause in Cause::ALL {
+            let mut termination = termination("web");
+            termination.outcome.cause = cause;
+            let has = !matches!(
+                cause,
+                Cause::StartFailed
+                    | Cause::Completed
+                    | Cause::FatalSignal
+                    | Cause::Application
+                    | Cause::Unknown
+            );
+            let link = Runbooks::default().link(&termination);
+            assert_eq!(link.ends_with(&format!("#{cause}")), has, "137 {cause}: {link}");
+        }
     }
 }

@@ -77,7 +77,7 @@ fn rows_use_the_words_of_the_log_and_hide_the_message() {
         "ran_for": 60.0,
         "restart_count": 3,
         "image": "registry.example/app:1",
-        "runbook": "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app",
+        "runbook": "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app#oom_limit",
     });
     assert_eq!(row(false), expected);
     expected["message"] = "secret\\n".into();

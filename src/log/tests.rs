@@ -41,7 +41,8 @@ fn one(format: LogFormat, termination: &Termination) -> String {
     line.clone()
 }
 
-const RUNBOOK: &str = "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app";
+const RUNBOOK: &str =
+    "/runbooks/137?namespace=shop&workload_type=deployment&workload=web&container=app#oom_limit";
 
 #[test]
 fn a_termination_in_text() {

@@ -6,16 +6,22 @@
 //! | `/livez`, `/-/healthy` | 200 while the process serves |
 //! | `/readyz`, `/-/ready` | 200 once the first list is in, else 503 and why |
 //! | `/api/v1/terminations` | the last terminations as JSON |
-//! | `/` | links to these |
+//! | `/runbooks/`, `/runbooks/NAME` | the runbooks as pages, with the names of the link in their commands |
+//! | `/runbooks/NAME.md`, `/runbooks/ko/NAME.md` | the same as they are written |
+//! | `/` | the last terminations, each with its runbook, and links to these |
+//! | `/style.css` | the look of the pages |
 
 mod connection;
 mod health;
+mod layout;
 mod listen;
 mod metrics;
 mod negotiate;
 mod pages;
+mod runbooks;
 mod stall;
 mod terminations;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,6 +123,11 @@ pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
         .route("/readyz", get(health::ready))
         .route("/-/ready", get(health::ready))
         .route("/api/v1/terminations", get(terminations::terminations))
+        .route("/runbooks", get(runbooks::without_slash))
+        .route("/runbooks/", get(runbooks::index))
+        .route("/runbooks/{name}", get(runbooks::page))
+        .route("/runbooks/ko/{name}", get(runbooks::korean))
+        .route("/style.css", get(layout::style))
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)
         .with_state(app)

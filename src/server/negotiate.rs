@@ -1,6 +1,7 @@
 //! Content negotiation (RFC 9110, 12.5), for the two formats and the one encoding there are.
 
 use crate::exposition::Format;
+use crate::runbook::library::Language;
 
 /// One member of an Accept or Accept-Encoding list.
 struct Choice<'a> {
@@ -69,6 +70,20 @@ pub(super) fn gzip(accept_encoding: &str) -> bool {
     };
     let gzip = quality(&["gzip", "x-gzip"]).or(quality(&["*"])).unwrap_or(0);
     gzip > 0 && gzip >= quality(&["identity"]).unwrap_or(0)
+}
+
+/// The language for an Accept-Language header: the one with the better quality, then the one named first, and English
+/// where neither is named.
+pub(super) fn language(accept_language: &str) -> Language {
+    let choices = choices(accept_language);
+    let rank = |language: Language| {
+        let named = choices.iter().enumerate().filter(|(_, choice)| {
+            choice.quality > 0
+                && choice.name.split('-').next().is_some_and(|tag| tag.eq_ignore_ascii_case(language.tag()))
+        });
+        named.map(|(at, choice)| (choice.quality, usize::MAX - at)).max()
+    };
+    if rank(Language::Korean) > rank(Language::English) { Language::Korean } else { Language::English }
 }
 
 fn choices(list: &str) -> Vec<Choice<'_>> {
@@ -202,6 +217,26 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(gzip(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn korean_only_where_it_is_preferred() {
+        for (accept, expected) in [
+            ("ko-KR,ko;q=0.9,en-US;q=0.8,en;q=0.7", Language::Korean),
+            ("KO", Language::Korean),
+            ("en-US,en;q=0.9,ko;q=0.8", Language::English),
+            ("en;q=0.5,ko;q=0.6", Language::Korean),
+            ("ko,en", Language::Korean),
+            ("en,ko", Language::English),
+            ("de,ko;q=0.1", Language::Korean),
+            ("ko;q=0", Language::English),
+            ("de-DE,*;q=0.5", Language::English),
+            ("kok", Language::English),
+            ("*", Language::English),
+            ("", Language::English),
+        ] {
+            assert_eq!(language(accept), expected, "{accept}");
         }
     }
 }
