@@ -1,5 +1,7 @@
 //! Memory does not grow with what came and went.
 
+#![cfg(test)]
+
 mod support;
 
 use exitcode_exporter::core::{Effect, Input, Options, OwnerAnswer, OwnerFound, Scope, Sizes, State};

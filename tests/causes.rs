@@ -658,6 +658,12 @@ fn an_old_event_never_explains_a_later_end() {
             probed().restarted(1).last("a", 137, "Error", 0, 25).ended("b", 1, "Error", 25, 30),
             liveness_kill("web", "app", 25),
         ] => ["137 liveness_probe event", "1 application status"];
+        "two kills within a second": [
+            probed().crashed("a", 143, "Error", 0, 25),
+            probed().restarted(1).last("a", 143, "Error", 0, 25).ended("b", 1, "Error", 25, 25),
+            liveness_kill("web", "app", 25).again(1, 25),
+            liveness_kill("web", "app", 25).again(2, 25),
+        ] => ["143 liveness_probe event", "1 liveness_probe event"];
         "counted up by a kill of its own": [
             liveness_kill("web", "app", 25),
             probed().crashed("a", 143, "Error", 0, 25),

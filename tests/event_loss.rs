@@ -2,6 +2,7 @@
 //! what the probes killed is named so, and nothing else is.
 
 #![cfg(test)]
+#![allow(clippy::print_stderr)] // the figures, with --nocapture
 
 mod support;
 
@@ -203,7 +204,7 @@ fn half_of_the_pods_objects_may_be_missing() {
     for seed in [1, 2] {
         at_most_1_in_500("half of the pod objects", |lines| {
             let mut next = numbers(seed);
-            lines.retain(|arrived| is_event(&arrived.line) || next() % 2 == 0);
+            lines.retain(|arrived| is_event(&arrived.line) || next().is_multiple_of(2));
         });
     }
 }
@@ -367,7 +368,7 @@ fn nothing_is_called_a_probes_kill_that_was_none_whatever_happens_to_the_events(
         for seed in 0..2 {
             let mut next = numbers(seed);
             let mut lines = recorded(recording);
-            lines.retain(|arrived| !is_event(&arrived.line) || next() % 2 == 0);
+            lines.retain(|arrived| !is_event(&arrived.line) || next().is_multiple_of(2));
             for arrived in lines.iter_mut().filter(|arrived| is_event(&arrived.line)) {
                 arrived.at = arrived.at.plus_ms(i64::try_from(next() % 5000).expect("small"));
             }

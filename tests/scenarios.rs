@@ -4,7 +4,7 @@
 
 mod support;
 
-use exitcode_exporter::core::{Input, Options, OwnerFound, Scope};
+use exitcode_exporter::core::{Input, Options, OwnerAnswer, OwnerFound, Scope};
 use serde_json::json;
 use support::pods::{PodBuilder, event, liveness_kill, pod, stopping};
 use support::world::{ALL, World};
@@ -634,6 +634,22 @@ fn each_owner_is_asked_for_once_and_a_job_at_the_first_sight_of_its_pod() {
             "ended statefulset/db app 1 Error application (status)",
         ],
     );
+}
+
+#[test]
+fn climbs_that_meet_at_an_owner_share_its_answer() {
+    let cron = json!([{"kind": "CronJob", "name": "nightly", "uid": "cron", "controller": true}]);
+    let mut world = World::new()
+        .owner("job-1", json!({"name": "job-1", "ownerReferences": cron}))
+        .owner("job-2", json!({"name": "job-2", "ownerReferences": cron}));
+    world.sees(&crashing(pod("one").owned_by("Job", "job-1")));
+    world.sees(&crashing(pod("two").owned_by("Job", "job-2")));
+    check(&mut world, &["look up Job job-1", "look up CronJob nightly", "look up Job job-2"]);
+    let metadata = serde_json::from_value(json!({"name": "nightly"})).expect("metadata");
+    let found = OwnerFound::Found(Box::new(metadata));
+    world.apply(Input::Owner(OwnerAnswer { uid: "cron".into(), found }));
+    let end = "ended cronjob/nightly app 1 Error application (status)";
+    check(&mut world, &[end, end]);
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! What events tell: recent kills, probe failures and out-of-memory kills, all bounded, and the history of
-//! confirmed probe kills.
+//! What events told: recent kills, probe failures and out-of-memory kills, all bounded.
 //!
 //! Events explain; they never make or raise a count, since the kubelet drops them. They come before or after
 //! the status, twice, and aggregated; they are matched by the times on the node's clock, and each explains one end.
@@ -9,11 +8,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::cause::{Case, ProbeHistory, Witness};
+use super::cause::{Case, Witness};
 use super::facts::SECOND;
 use super::ledger::hash;
+use super::told::{Told, read};
 use crate::pod::Event;
-use crate::termination::{Cause, ExitCode, Reason, Workload};
+use crate::termination::Cause;
 use crate::time::Timestamp;
 
 /// Facts kept of one pod. Bounded: a crash loop goes on for ever; the newest explain.
@@ -23,12 +23,9 @@ const PODS: usize = 50_000;
 /// SystemOOM times kept of one node, and nodes kept.
 const OOMS_PER_NODE: usize = 32;
 const NODES: usize = 20_000;
-/// How long facts of a pod that is not known stay: it may be about to be seen, or is gone.
-const STRANGERS_MS: i64 = 60_000;
-/// How long a confirmed probe kill speaks for later ones.
-const HISTORY_MS: i64 = 24 * 3600 * 1000;
-/// Containers with a history.
-const HISTORIES: usize = 20_000;
+/// How long facts of a pod that is not known stay: it may be about to be seen, or is gone. A dead connection of the
+/// pods' watch is noticed after 90 s.
+const STRANGERS_MS: i64 = 180_000;
 /// A probe failed at most so long before the kubelet stopped the container for it.
 const UNHEALTHY_MS: i64 = 2000;
 /// A SystemOOM is at most so far from the end that it explains.
@@ -37,21 +34,6 @@ const SYSTEM_OOM_MS: i64 = 2000;
 const LEAST_SKEW_MS: i64 = 4000;
 /// Samples of a node's clock that count.
 const SKEW_SAMPLES: usize = 8;
-
-/// One thing that an event told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Told {
-    /// The kubelet killed a container for this cause.
-    Kill(Cause),
-    /// `Stopping container`.
-    Stopping,
-    /// This probe failed.
-    Unhealthy(Cause),
-    /// `SandboxChanged`.
-    SandboxChanged,
-    /// The whole pod is ended: Evicted, Preempting, DeadlineExceeded.
-    PodEnded,
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Fact {
@@ -308,128 +290,4 @@ pub fn between(start: Option<Timestamp>, at: Timestamp, end: Option<Timestamp>) 
 fn near(case: &Case, at: Timestamp) -> bool {
     case.started_at.is_none_or(|start| seconds(start) <= seconds(at))
         && case.finished_at.is_none_or(|end| at.since(end) <= 10 * SECOND)
-}
-
-/// The container of `spec.containers{app}`.
-fn container_of(field_path: &str) -> &str {
-    let inside = field_path.split_once('{').map(|(_, rest)| rest);
-    inside.and_then(|rest| rest.strip_suffix('}')).unwrap_or("")
-}
-
-/// What an event tells, and of which container. Messages: pkg/kubelet/kuberuntime/kuberuntime_manager.go
-/// (`computePodActions`), kuberuntime_container.go (`killContainer`), pkg/kubelet/prober/prober.go.
-fn read(event: &Event) -> Option<(Told, &str)> {
-    // client-go's aggregation keeps one message of many (tools/record/events_cache.go).
-    let message = event.message.strip_prefix("(combined from similar events): ").unwrap_or(&event.message);
-    let by_path = container_of(&event.involved_object.field_path);
-    match event.reason.as_str() {
-        "Killing" => read_killing(message, by_path),
-        "Unhealthy" if message.starts_with("Liveness probe") => {
-            Some((Told::Unhealthy(Cause::LivenessProbe), by_path))
-        }
-        "Unhealthy" if message.starts_with("Startup probe") => {
-            Some((Told::Unhealthy(Cause::StartupProbe), by_path))
-        }
-        "SandboxChanged" => Some((Told::SandboxChanged, "")),
-        "Evicted" | "DeadlineExceeded" | "Preempting" => Some((Told::PodEnded, "")),
-        _ => None,
-    }
-}
-
-fn read_killing<'a>(message: &'a str, by_path: &'a str) -> Option<(Told, &'a str)> {
-    if let Some(name) = message.strip_prefix("Stopping container ") {
-        return Some((Told::Stopping, name));
-    }
-    if message.starts_with("FailedPostStartHook") {
-        return (!by_path.is_empty()).then_some((Told::Kill(Cause::PostStartHook), by_path));
-    }
-    let rest = message.strip_prefix("Init container ").or_else(|| message.strip_prefix("Container "))?;
-    let (name, why) = rest.split_once(' ')?;
-    let cause = [
-        ("failed liveness probe", Cause::LivenessProbe),
-        ("failed startup probe", Cause::StartupProbe),
-        ("definition changed", Cause::DefinitionChanged),
-        ("resize requires restart", Cause::Resized),
-    ]
-    .into_iter()
-    .find_map(|(prefix, cause)| why.starts_with(prefix).then_some(cause))?;
-    Some((Told::Kill(cause), name))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Confirmed {
-    exit_code: ExitCode,
-    reason: Reason,
-    cause: Cause,
-    at: Timestamp,
-}
-
-/// Probe kills that an event confirmed, by container of a workload.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct History {
-    containers: HashMap<(Workload, Arc<str>), Vec<Confirmed>>,
-}
-
-impl History {
-    /// An event confirmed that this code is what the probe's kill leaves.
-    pub fn confirm(
-        &mut self,
-        workload: &Workload,
-        container: &Arc<str>,
-        exit_code: i32,
-        reason: Reason,
-        cause: Cause,
-        now: Timestamp,
-    ) {
-        let key = (workload.clone(), Arc::clone(container));
-        if self.containers.len() >= HISTORIES && !self.containers.contains_key(&key) {
-            self.forget_oldest();
-        }
-        let confirmed = self.containers.entry(key).or_default();
-        let exit_code = ExitCode(Some(exit_code));
-        confirmed.retain(|known| (known.exit_code, known.reason, known.cause) != (exit_code, reason, cause));
-        confirmed.push(Confirmed { exit_code, reason, cause, at: now });
-    }
-
-    /// The probes whose kill of this container left this code and reason, as far as confirmed within a day.
-    pub fn probe(
-        &self,
-        workload: &Workload,
-        container: &Arc<str>,
-        exit_code: i32,
-        reason: Reason,
-        now: Timestamp,
-    ) -> ProbeHistory {
-        let Some(confirmed) = self.containers.get(&(workload.clone(), Arc::clone(container))) else {
-            return ProbeHistory::default();
-        };
-        let same = |known: &&Confirmed| {
-            known.exit_code == ExitCode(Some(exit_code))
-                && known.reason == reason
-                && now.since(known.at) <= HISTORY_MS
-        };
-        let left_by = |cause| confirmed.iter().filter(same).any(|known| known.cause == cause);
-        ProbeHistory { liveness: left_by(Cause::LivenessProbe), startup: left_by(Cause::StartupProbe) }
-    }
-
-    /// How many containers have a history.
-    pub fn len(&self) -> usize {
-        self.containers.len()
-    }
-
-    /// Forgets what is older than a day.
-    pub fn sweep(&mut self, now: Timestamp) {
-        self.containers.retain(|_, confirmed| {
-            confirmed.retain(|known| now.since(known.at) <= HISTORY_MS);
-            !confirmed.is_empty()
-        });
-    }
-
-    fn forget_oldest(&mut self) {
-        let newest = |confirmed: &Vec<Confirmed>| confirmed.iter().map(|known| known.at).max();
-        let oldest = self.containers.iter().min_by_key(|(_, confirmed)| newest(confirmed));
-        if let Some(key) = oldest.map(|(key, _)| key.clone()) {
-            self.containers.remove(&key);
-        }
-    }
 }

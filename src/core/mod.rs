@@ -3,12 +3,16 @@
 mod cause;
 mod evidence;
 mod facts;
+mod history;
 mod ledger;
+mod look;
 mod memory;
 mod observation;
 mod pending;
 mod pods;
+mod settle;
 mod state;
+mod told;
 mod workload;
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Whose pod it is, for every kind of owner, with exactly the role that is shipped, and with less.
 
 Runs the exporter under the shipped ClusterRole (and nothing else), lets one container of every kind of workload end on a
