@@ -6,10 +6,11 @@ node-exporter, kube-state-metrics) is stood in for by made-up values. Needs no c
 """
 
 import argparse
+import re
 import sys
 
 from cluster import Failed, main, say, scratch, table, until
-from grafana import RULES, WORKLOADS, Stage, dashboards, queries
+from grafana import RULES, WORKLOADS, Stage, dashboards, filled, queries
 
 # Empty on the demo, and rightly so: it has no fault that they would count.
 MAY_BE_EMPTY = {
@@ -44,22 +45,46 @@ def answered(server, kind, query):
     return bool(answer) if kind == "values" else finite(answer)
 
 
-def links(server):
-    """The table's links: each row must have the labels and the page that they name."""
-    bad = 0
+def filled_link(url, row, dashboard):
+    """A row's link as a browser gets it, or None where the row lacks a label that the link needs."""
+    url = url.replace("${runbooks:raw}", "/runbooks/")
+    for label in re.findall(r"\${__data\.fields\.(\w+)}", url):
+        if not row.get(label):
+            return None
+        url = url.replace(f"${{__data.fields.{label}}}", row[label])
+    return filled(url, dashboard, WORKLOADS[0]) if url.startswith("/runbooks/") else url
+
+
+def rows(server):
+    """Every link of every row of every table: (dashboard, panel, labels of the row, link or None)."""
     for name, dashboard in dashboards().items():
         for panel in dashboard["panels"]:
             if panel["type"] != "table":
                 continue
-            text = str(panel["fieldConfig"]["overrides"])
-            wanted = [label for label in ("page", "namespace", "workload", "container", "cause") if f"__data.fields.{label}}}" in text]
-            for _, kind, query in queries({**dashboard, "panels": [panel], "annotations": {"list": []}, "templating": {"list": dashboard["templating"]["list"]}}):
-                for row in server.ask(kind, query) if kind == "instant" else []:
-                    lacking = [label for label in wanted if not row["metric"].get(label)]
-                    bad += bool(lacking)
-                    if lacking:
-                        say(f"{name}: {panel['title']}: a row without {', '.join(lacking)}: {row['metric']}")
-    return bad
+            query = filled(panel["targets"][0]["expr"], dashboard, WORKLOADS[0])
+            urls = {link["url"] for override in panel["fieldConfig"]["overrides"]
+                    for it in override["properties"] if it["id"] == "links" for link in it["value"]}
+            for row in server.ask("instant", query):
+                for url in urls:
+                    yield name, panel["title"], row["metric"], filled_link(url, row["metric"], dashboard)
+
+
+def broken(stage):
+    """Rows whose links lack something, or lead to a runbook that the exporter does not serve as it should."""
+    served, found, asked = {}, [], 0
+    for server in stage.servers:
+        for *where, row, url in rows(server):
+            asked += 1
+            path, _, anchor = (url or "").partition("#")
+            if url and path.startswith("/runbooks/") and path not in served:
+                served[path] = stage.exporter.fetch(path)
+            status, _, text = served.get(path, (200, None, ""))
+            needs_anchor = path.startswith("/runbooks/137?") and anchor
+            if not url or status != 200 or (needs_anchor and f'id="{anchor}"' not in text) \
+                    or ("workload" in row and text and row["workload"] not in text and "137?" in path):
+                found.append((*where, url or "no link", status, row))
+    say(f"{asked} links of rows, {len(served)} pages of runbooks")
+    return found
 
 
 def run():
@@ -87,9 +112,11 @@ def run():
             for entry in left:
                 print("\n".join(entry[1:]), file=sys.stderr)
             return 1
-        bad = sum(links(server) for server in stage.servers)
+        bad = broken(stage)
+        for entry in bad:
+            print(*entry)
         asked = sum(len(list(queries(dashboard))) for dashboard in dashboards().values())
-        say(f"{asked} queries of {len(dashboards())} dashboards return data in {' and '.join(server.name for server in stage.servers)}; {bad} rows lack what their links need")
+        say(f"{asked} queries of {len(dashboards())} dashboards return data in {' and '.join(server.name for server in stage.servers)}; {len(bad)} links of rows are broken")
         return 1 if bad else 0
     finally:
         stage.stop()
