@@ -60,7 +60,7 @@ pub struct Options {
     )]
     pub events: bool,
 
-    /// Address to listen on, like :10137, 127.0.0.1:10137 or [::]:10137; may be repeated. [default: :10137]
+    /// Address to listen on, like :10137 or 127.0.0.1:10137, IPv6 in brackets; may be repeated. [default: :10137]
     #[arg(
         long,
         global = true,
