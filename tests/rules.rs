@@ -1,5 +1,8 @@
 //! The rules as checked in: made from their source, and every runbook that they link to is there.
 
+#![cfg(test)]
+#![allow(clippy::print_stdout)] // what could not be checked is said
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
@@ -68,12 +71,18 @@ fn every_alert_links_to_a_runbook_and_a_part_of_it_that_exist() {
 #[test]
 fn every_alert_is_tested_where_it_fires() {
     let rules = read("deploy/rules/exitcode.rules.yml");
-    let tests = ["workloads", "storms", "exporter"].map(|name| read(&format!("tests/rules/{name}.test.yml"))).join("\n");
+    let tests = ["workloads", "storms", "exporter"]
+        .map(|name| read(&format!("tests/rules/{name}.test.yml")))
+        .join("\n");
     let fires = |alert: &str| {
-        let names = [format!("alertname: {alert}\n        exp_alerts:\n"), format!("alertname: {alert}, exp_alerts: []")];
+        let names = [
+            format!("alertname: {alert}\n        exp_alerts:\n"),
+            format!("alertname: {alert}, exp_alerts: []"),
+        ];
         names.iter().all(|name| tests.contains(name))
     };
-    let alerts: BTreeSet<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let alerts: BTreeSet<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     let missing: Vec<_> = alerts.into_iter().filter(|alert| !fires(alert)).collect();
     assert_eq!(missing, Vec::<&str>::new(), "alerts without a case that fires and one that is silent");
 }
