@@ -60,7 +60,8 @@ pub struct Options {
     )]
     pub events: bool,
 
-    /// Address to listen on, like :10137 or 127.0.0.1:10137, IPv6 in brackets; may be repeated. [default: :10137]
+    #[allow(rustdoc::broken_intra_doc_links)] // an address, no link
+    /// Address to listen on, like :10137, 127.0.0.1:10137 or [::]:10137; may be repeated. [default: :10137]
     #[arg(
         long,
         global = true,

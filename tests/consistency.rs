@@ -1,6 +1,7 @@
 //! What is written speaks of what there is: rules, dashboards, runbooks, README and docs against the code, and the other
 //! way round.
 
+#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 #[path = "support/promql.rs"]

@@ -2,6 +2,7 @@
 //!
 //! That every query returns data is tested with real servers in `tests/e2e/panels.py`.
 
+#![cfg(test)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test may
 
 #[path = "support/promql.rs"]
