@@ -246,6 +246,11 @@ async fn methods_and_paths_that_do_not_fit_are_refused_with_a_way_on() {
     for page in PAGES {
         assert!(index.contains(&format!("<li><a href=\"{}?lang=en\">", page.name)));
     }
+    let named = get(&published, "/runbooks/?namespace=shop&workload=%22").await.into_body();
+    assert!(
+        named.contains("<li><a href=\"137?namespace=shop&amp;lang=en\">"),
+        "names stay on the way through the list"
+    );
 }
 
 #[tokio::test]

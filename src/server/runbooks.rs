@@ -34,14 +34,16 @@ pub(super) async fn index(Query(parameters): Parameters, headers: HeaderMap) -> 
     let language = language(&parameters, &headers);
     let words = Words::of(language);
     let mut main = format!("<h1>{}</h1>\n<p>{}</p>\n<ul class=\"books\">\n", words.runbooks, words.about);
+    let given = Names::read(&parameters).parameters();
     for page in PAGES {
-        let tag = language.tag();
-        main.push_str(&format!("<li><a href=\"{}?lang={tag}\">", page.name));
+        main.push_str("<li><a href=\"");
+        push_escaped(&mut main, &format!("{}{}", page.name, with_language(&given, language)));
+        main.push_str("\">");
         push_escaped(&mut main, page.title(language));
         main.push_str("</a></li>\n");
     }
     main.push_str("</ul>\n");
-    let links = switch(language, "./", "");
+    let links = switch(language, "./", &given);
     let layout = Layout {
         title: words.runbooks,
         language,
@@ -180,9 +182,10 @@ fn links(page: &Page, language: Language, given: &str) -> String {
         Language::English => "",
         Language::Korean => "ko/",
     };
+    let mut index = String::from("./");
+    push_escaped(&mut index, &with_language(given, language));
     format!(
-        "<a href=\"./?lang={tag}\">{all}</a><a href=\"{folder}{name}.md\">{raw}</a>{switch}",
-        tag = language.tag(),
+        "<a href=\"{index}\">{all}</a><a href=\"{folder}{name}.md\">{raw}</a>{switch}",
         all = words.all_runbooks,
         name = page.name,
         raw = words.raw,

@@ -98,9 +98,9 @@ fn both_files_say_where_the_other_is_and_have_a_heading() {
     for page in PAGES {
         let name = page.name;
         let english = page.text(Language::English);
-        assert!(english.starts_with(&format!("English · [한국어](ko/{name}.md)\n\n# ")), "{name}");
+        assert!(english.starts_with(&format!("English · [한국어](ko/{name}.md)\n\n> `NAMESPACE`")), "{name}");
         let korean = page.text(Language::Korean);
-        assert!(korean.starts_with(&format!("[English](../{name}.md) · 한국어\n\n# ")), "{name}");
+        assert!(korean.starts_with(&format!("[English](../{name}.md) · 한국어\n\n> ")), "{name}");
         assert_ne!(page.title(Language::English), page.title(Language::Korean));
     }
 }
@@ -162,5 +162,15 @@ fn the_files_in_the_folders_are_the_pages() {
         let mut pages: Vec<_> = PAGES.iter().map(|page| page.name).collect();
         pages.sort_unstable();
         assert_eq!(names, pages);
+    }
+}
+
+#[test]
+fn the_list_of_the_folder_names_every_page_by_its_heading() {
+    let list = include_str!("../../../runbooks/README.md");
+    for page in PAGES {
+        let [english, korean] = Language::ALL.map(|language| page.title(language));
+        let row = format!("| [{0}]({0}.md) | {english} | [{korean}](ko/{0}.md) |\n", page.name);
+        assert!(list.contains(&row), "{row}");
     }
 }
