@@ -86,15 +86,28 @@ cluster_up() {
   EXITCODE_CLUSTER_KUBERNETES=$1 "$cluster/up"
 }
 
-# debian_prometheus: prints the path of Debian's Prometheus, unpacked and not installed, so that no service starts.
-debian_prometheus() {
+# debian_package NAME BINARY: prints the path of a binary of a Debian package, unpacked and not installed, so that no service starts.
+debian_package() {
   local place=${XDG_CACHE_HOME:-$HOME/.cache}/exitcode-e2e
-  if [ ! -x "$place/usr/bin/prometheus" ]; then
+  if [ ! -x "$place/usr/bin/$2" ]; then
     mkdir -p "$place/packages"
     apt-get update -q >&2
-    (cd "$place/packages" && apt-get download -q prometheus >&2 && dpkg -x prometheus_*.deb "$place")
+    (cd "$place/packages" && apt-get download -q "$1" >&2 && dpkg -x "$1"_*.deb "$place")
   fi
-  echo "$place/usr/bin/prometheus"
+  echo "$place/usr/bin/$2"
+}
+debian_prometheus() { debian_package prometheus prometheus; }
+
+# Debian's Alertmanager reads its templates from one place only; promtool and amtool of Debian are beside it.
+debian_alertmanager() {
+  local binary templates=/usr/share/prometheus/alertmanager
+  debian_prometheus >/dev/null
+  binary=$(debian_package prometheus-alertmanager prometheus-alertmanager)
+  if [ ! -e $templates ]; then
+    mkdir -p "$(dirname $templates)"
+    cp -r "$(dirname "$binary")/../share/prometheus/alertmanager" $templates
+  fi
+  echo "$binary"
 }
 
 # chromium_installed: whether there is a Chromium, installed with a Korean font where that is possible.

@@ -60,6 +60,7 @@ pub struct Options {
     )]
     pub events: bool,
 
+    #[allow(rustdoc::broken_intra_doc_links)] // an address, no link
     /// Address to listen on, like :10137, 127.0.0.1:10137 or [::]:10137; may be repeated. [default: :10137]
     #[arg(
         long,

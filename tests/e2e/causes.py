@@ -116,7 +116,12 @@ def debug(stays, quick=None, then=None):
         patch = {"spec": {"ephemeralContainers": [container(script, key) for key, script in scripts.items()]}}
         test.kubectl("patch", "pod", name, "--subresource=ephemeralcontainers", "--type=strategic", "-p",
                      json.dumps(patch))
-        until(f"{name}/stays running", 60, lambda: test.cluster.container_id(NAMESPACE, name, "stays"))
+        test.armed(name, "stays")
+        if quick:
+            until(f"{name}/quick ended", 60, lambda: any(
+                "terminated" in entry["state"] for entry in test.cluster.get("-n", NAMESPACE, "pod", name)["status"].get(
+                    "ephemeralContainerStatuses", []) if entry["name"] == "quick"))
+            time.sleep(2)  # The API's times are whole seconds; the pod's end must not share one with this.
         then(test, name)
     return act
 
@@ -252,8 +257,9 @@ def tainted():
 
 
 def pressure():
-    """The kubelet evicts under node pressure."""
-    return [Scenario(pod("pressed", container(STUBBORN)), [("app", "137", "evicted", 1)])]
+    """The kubelet evicts under node pressure. A pod without requests would be refused when the kubelet starts again."""
+    return [Scenario(pod("pressed", container(STUBBORN, resources={"requests": {"memory": "8Mi"}})),
+                     [("app", "137", "evicted", 1)])]
 
 
 def node_oom():
@@ -278,12 +284,23 @@ class Test:
         self.cluster.apply(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}), NAMESPACE)
 
     def running(self, name, seconds=90):
-        """Waits until all containers of a pod run."""
+        """Waits until all containers of a pod run and those that catch SIGTERM do so."""
         def check():
             status = self.cluster.get("-n", NAMESPACE, "pod", name)["status"]
             return status.get("phase") == "Running" and all(
                 "running" in entry["state"] for entry in status.get("containerStatuses", []))
         until(f"pod {name} running", seconds, check)
+        for group in ("initContainers", "containers"):
+            for one in self.cluster.get("-n", NAMESPACE, "pod", name)["spec"].get(group, []):
+                if "trap" in " ".join(one.get("command", [])):
+                    self.armed(name, one["name"])
+
+    def armed(self, name, container_name):
+        """Waits until a container's shell has set its trap: before that, SIGTERM does nothing to it."""
+        found = until(f"{name}/{container_name} running", 60,
+                      lambda: self.cluster.container_id(NAMESPACE, name, container_name))
+        pid = until(f"task of {name}/{container_name}", 30, lambda: self.cluster.task_pid(found))
+        until(f"trap of {name}/{container_name}", 30, lambda: handles(pid, signal.SIGTERM), every=0.1)
 
     def begin(self):
         cluster = self.cluster
@@ -410,6 +427,16 @@ class Recording:
         return list(found.values())
 
 
+def handles(pid, number):
+    """Whether a process catches or ignores a signal."""
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigCgt:", "SigIgn:"))]
+    return any(mask >> (number - 1) & 1 for mask in masks)
+
+
 class Skip(Exception):
     """This machine cannot do what the phase needs."""
 
@@ -422,6 +449,13 @@ def fits(wanted, got):
 
 
 # What a phase does to the whole node.
+
+def alone(test):
+    """Skips a phase that would end the pods of others."""
+    others = [p for p in test.cluster.get("pods", "-A")["items"] if p["metadata"]["namespace"] != NAMESPACE]
+    if others:
+        raise Skip(f"{len(others)} other pods on the node would be hit as well")
+
 
 def lose(test, scenarios):
     """Kills containerd and the kubelet; then containers die with their shims, or are removed behind the kubelet's back."""
@@ -456,6 +490,7 @@ def parent(pid):
 
 def taint(test, scenarios):
     """Taints the node until the pods are gone."""
+    alone(test)
     for scenario in scenarios:
         test.running(scenario.name)
     test.cluster.kubectl("taint", "node", "node-1", "exitcode.test/e2e=now:NoExecute", "--overwrite")
@@ -473,6 +508,7 @@ def press(test, scenarios):
     before = config.read_text()
     if "evictionHard: {}" not in before:
         raise Skip("the kubelet's configuration has no empty evictionHard")
+    alone(test)
     test.running(scenarios[0].name)
     config.write_text(before.replace("evictionHard: {}", 'evictionHard: {memory.available: "99%"}'))
     try:
@@ -493,10 +529,8 @@ def shrink(test, scenarios):
     group = pathlib.Path("/sys/fs/cgroup/memory/kubepods/besteffort/memory.limit_in_bytes")
     if not group.exists():
         raise Skip("no cgroup v1 memory controller for pods")
+    alone(test)
     test.running(scenarios[0].name)
-    others = [p for p in test.cluster.get("pods", "-A")["items"] if p["metadata"]["namespace"] != NAMESPACE]
-    if others:
-        raise Skip(f"{len(others)} other pods on the node would be hit as well")
     before = group.read_text()
     try:
         group.write_text(str(96 << 20))

@@ -43,10 +43,10 @@ def parse(text):
 
 
 class Exporter:
-    """Runs the exporter with its own port; its log goes to a file, one JSON object a line."""
+    """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line."""
 
-    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug"):
-        self.port = free_port()
+    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug", port=None):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EXITCODE_")}
