@@ -109,7 +109,8 @@ impl Renderer<'_> {
     fn code(&mut self, info: &str, text: &str) {
         let body = &mut self.out.body;
         let mut words = info.split_whitespace();
-        if !matches!(words.next(), Some("sh" | "promql")) {
+        let kind = words.next();
+        if !matches!(kind, Some("sh" | "promql")) {
             body.push_str("<pre class=\"output\" tabindex=\"0\"><samp>");
             push_escaped(body, text);
             body.push_str("</samp></pre>\n");
@@ -125,14 +126,20 @@ impl Renderer<'_> {
                 }
             });
         } else {
-            push_command(body, self.names, text);
+            push_filled(body, if kind == Some("sh") { "command" } else { "command query" }, self.names, text);
         }
     }
 }
 
 /// A command, filled in.
 pub fn push_command(out: &mut String, names: &Names, command: &str) {
-    out.push_str("<pre class=\"command\" tabindex=\"0\"><code>");
+    push_filled(out, "command", names, command);
+}
+
+fn push_filled(out: &mut String, class: &str, names: &Names, command: &str) {
+    for part in ["<pre class=\"", class, "\" tabindex=\"0\"><code>"] {
+        out.push_str(part);
+    }
     for part in names.fill(command) {
         match part {
             Part::Text(text) => push_escaped(out, text),
