@@ -147,7 +147,7 @@ fn events_of_pods_that_nobody_knows_are_bounded_and_forgotten() {
     }
     let sizes = world.state.sizes();
     assert!(sizes.pods_with_evidence <= 50_000, "{sizes:?}");
-    for _ in 0..2 {
+    for _ in 0..4 {
         world.wait(60_000);
     }
     assert_eq!(world.state.sizes(), NOTHING);

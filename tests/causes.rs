@@ -486,8 +486,8 @@ fn what_still_runs_when_the_pods_work_is_over_is_stopped() {
         "all apps have ended": [sidecar(job("Never", 0), 45)] => ["143 pod_completed status", "0 completed status"];
         "with Never by any code": [sidecar(job("Never", 3), 45)] => ["143 pod_completed status", "3 application status"];
         "with OnFailure only by 0": [sidecar(job("OnFailure", 3), 45)] => ["3 application status", "143 killed none"];
-        "1 s of tolerance": [sidecar(job("OnFailure", 0), 39)] => ["143 pod_completed status", "0 completed status"];
-        "not 2": [sidecar(job("OnFailure", 0), 38)] => ["0 completed status", "143 killed none"];
+        "in the same second": [sidecar(job("OnFailure", 0), 40)] => ["143 pod_completed status", "0 completed status"];
+        "not before, as both times are the node's": [sidecar(job("OnFailure", 0), 39)] => ["0 completed status", "143 killed none"];
         "never with Always": [sidecar(job("Always", 0), 45)] => ["0 completed status", "143 killed none"];
         "one app still runs": [sidecar(job("Never", 0).container("other").running("o", 0), 45)]
             => ["0 completed status", "143 killed none"];

@@ -174,3 +174,14 @@ fn containerds_exits_are_counted_but_for_what_the_api_never_showed() {
         assert_eq!(differences(recording), named, "{recording}");
     }
 }
+
+/// What was done to containers one by one, on Kubernetes 1.36: a folder for each phase.
+#[test]
+fn every_thing_that_ends_a_container_is_named_as_was_done() {
+    for phase in ["acts", "lost", "node-oom", "own", "pressure", "probes", "taint"] {
+        let recording = format!("causes-1.36/{phase}");
+        let mut named = causes(&Replay::run(&recording));
+        named.retain(|[namespace, ..], _| namespace == "e2e-causes");
+        assert_eq!(named, what_was_done(&recording), "{phase}");
+    }
+}

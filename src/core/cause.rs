@@ -68,8 +68,8 @@ pub struct Witness {
     pub unhealthy: Option<Cause>,
     /// A `SandboxChanged` event of the pod near the end.
     pub sandbox_changed: bool,
-    /// The pod's own event for what `status.reason` says.
-    pub pod_event: Option<Timestamp>,
+    /// The pod's own event for what `status.reason` says, or is about to say.
+    pub pod_event: Option<(Timestamp, Cause)>,
     /// The node's `SystemOOM` within 2 s of the end.
     pub system_oom: bool,
     /// What earlier ends tell.
@@ -166,7 +166,8 @@ fn pod_ended(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     }
     let facts = &case.facts;
     if let Some(failure) = facts.failure {
-        let node_times = [witness.pod_event, witness.stopping, facts.disruption.and_then(|d| d.at)];
+        let event = witness.pod_event.map(|(at, _)| at);
+        let node_times = [event, witness.stopping, facts.disruption.and_then(|d| d.at)];
         let after = match (node_times.into_iter().flatten().min(), case.finished_at) {
             (Some(began), Some(end)) => end.since(began) >= -SECOND,
             (Some(_), None) => true,
@@ -175,6 +176,13 @@ fn pod_ended(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
         if after {
             return Some((failure.cause, Evidence::Status));
         }
+    }
+    // A restarted kubelet refuses a pod that it finds running (pkg/kubelet/kubelet.go, `canAdmitPod`), stops it, and
+    // writes `status.reason` seconds later: the event is there before.
+    if let (None, Some((at, cause)), Some(_)) = (facts.failure, witness.pod_event, witness.stopping)
+        && case.finished_at.is_none_or(|end| end.since(at) >= -SECOND)
+    {
+        return Some((cause, Evidence::Event));
     }
     let disruption = facts.disruption?;
     let after = match facts.deletion {
@@ -236,7 +244,7 @@ fn pod_deleted(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
 fn pod_completed(case: &Case, _: &Witness) -> Option<(Cause, Evidence)> {
     let stopped = matches!(case.container_type, ContainerType::Sidecar | ContainerType::Ephemeral);
     let over = case.facts.work_over.filter(|_| stopped && !case.followed)?;
-    let after = case.finished_at.is_none_or(|end| end.plus_ms(SECOND) >= over);
+    let after = case.finished_at.is_none_or(|end| end >= over);
     after.then_some((Cause::PodCompleted, Evidence::Status))
 }
 

@@ -50,7 +50,7 @@ impl Fact {
     fn kill(&self) -> Option<Kill> {
         match self.told {
             Told::Kill(cause) => Some(Kill { container: self.container.clone(), cause, at: self.at }),
-            Told::Stopping | Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded => None,
+            Told::Stopping | Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded(_) => None,
         }
     }
 }
@@ -173,7 +173,7 @@ impl EvidenceStore {
             match fact.told {
                 Told::Kill(cause) => witness.kill = Some(cause),
                 Told::Stopping => witness.stopping = witness.stopping.max(Some(fact.at)),
-                Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded => {}
+                Told::Unhealthy(_) | Told::SandboxChanged | Told::PodEnded(_) => {}
             }
         }
         for fact in &pod.facts {
@@ -185,7 +185,11 @@ impl EvidenceStore {
                     }
                 }
                 Told::SandboxChanged => witness.sandbox_changed |= near(case, fact.at),
-                Told::PodEnded => witness.pod_event = witness.pod_event.min(Some(fact.at)).or(Some(fact.at)),
+                Told::PodEnded(cause) => {
+                    if witness.pod_event.is_none_or(|(at, _)| fact.at < at) {
+                        witness.pod_event = Some((fact.at, cause));
+                    }
+                }
                 Told::Unhealthy(_) | Told::Kill(_) | Told::Stopping => {}
             }
         }

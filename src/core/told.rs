@@ -16,8 +16,8 @@ pub enum Told {
     Unhealthy(Cause),
     /// `SandboxChanged`.
     SandboxChanged,
-    /// The whole pod is ended: Evicted, Preempting, DeadlineExceeded.
-    PodEnded,
+    /// The whole pod is ended, for this cause.
+    PodEnded(Cause),
 }
 
 /// The container of `spec.containers{app}`.
@@ -41,7 +41,10 @@ pub fn read(event: &Event) -> Option<(Told, &str)> {
             Some((Told::Unhealthy(Cause::StartupProbe), by_path))
         }
         "SandboxChanged" => Some((Told::SandboxChanged, "")),
-        "Evicted" | "DeadlineExceeded" | "Preempting" => Some((Told::PodEnded, "")),
+        // The reasons that the pod's status will give, see `facts.rs`.
+        "Evicted" => Some((Told::PodEnded(Cause::Evicted), "")),
+        "DeadlineExceeded" => Some((Told::PodEnded(Cause::DeadlineExceeded), "")),
+        "Preempting" => Some((Told::PodEnded(Cause::Preempted), "")),
         _ => None,
     }
 }

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+import urllib.request
 
 from alerting import Inbox, Server
 from cluster import PROJECT, Cluster, Failed, main, say, scratch, table, until
@@ -156,9 +157,14 @@ def judge(servers, inbox):
                              *(seen[status, "team-checkout", wanted(workload, severity)] for status in ("firing", "resolved"))))
             note = inbox.annotations(server.name).get(CRASHES[workload][0], {})
             page, anchor = CRASHES[workload][1].split("#")
-            link = (f"/runbooks/{page}?namespace={CRASHING}&workload_type=deployment&workload={workload}&container=app#{anchor}")
+            link = f"/runbooks/{page}?namespace={CRASHING}&workload_type=deployment&workload={workload}&container=app#{anchor}"
             if not note.get("runbook_url", "").endswith(link) or workload not in note.get("summary", ""):
                 wrong.append(f"{server.name}: {workload}: annotations {note}")
+                continue
+            with urllib.request.urlopen(note["runbook_url"], timeout=15) as answer:
+                text = answer.read().decode()
+            if f'id="{anchor}"' not in text or CRASHING not in text or workload not in text:
+                wrong.append(f"{server.name}: {workload}: {note['runbook_url']} does not show this workload's commands")
         wrong += [f"{server.name}: arrived too: {key}" for key in seen
                   if key not in allowed and key[1] != "nobody" and not dict(key[2])["alertname"].startswith(OWN)]
         fired = server.query(f'max_over_time({ALERTS[:-1]},alertstate="firing",severity!="info"}}[30m])')
@@ -192,8 +198,6 @@ def run():
     parser.add_argument("pairs", nargs="+", metavar="PROMETHEUS:ALERTMANAGER")
     options = parser.parse_args()
     folder, cluster, inbox = scratch("alerts"), Cluster(), Inbox()
-    subprocess.run([sys.executable, PROJECT / "deploy" / "rules" / "generate", "--scale", "0.1", "--out", folder],
-                   check=True, timeout=60)
     things = []
     try:
         for namespace in (CRASHING, QUIET):
@@ -203,6 +207,8 @@ def run():
             things.append(Exporter(folder, arguments, kubeconfig=cluster.kubeconfig, name=name))
             things[-1].wait_until_ready()
         exporters = list(things)
+        subprocess.run([sys.executable, PROJECT / "deploy" / "rules" / "generate", "--scale", "0.1", "--out", folder,
+                        "--runbooks", f"{exporters[0].url}/runbooks"], check=True, timeout=60)
         targets = [exporter.url.removeprefix("http://") for exporter in exporters]
         for prometheus, _, alertmanager in (pair.partition(":") for pair in options.pairs):
             things.append(Server(prometheus, alertmanager, folder, targets, inbox, folder / "exitcode.rules.yml"))
