@@ -7,6 +7,7 @@ mod history;
 mod ledger;
 mod look;
 mod memory;
+mod naming;
 mod observation;
 mod pending;
 mod pods;
