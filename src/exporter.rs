@@ -15,7 +15,7 @@ use crate::exposition::OwnMetrics;
 use crate::options::Options;
 use crate::owners::{OwnerClient, OwnerStats};
 use crate::publish::Published;
-use crate::server::{self, Limits};
+use crate::server::{self, Access, Limits};
 use crate::sources::Watches;
 use crate::time::Clock;
 
@@ -39,6 +39,7 @@ pub enum Died {
 pub async fn run(
     client: Client,
     options: &Options,
+    access: Access,
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Died> {
@@ -49,7 +50,8 @@ pub async fn run(
     drop(inputs);
     let owner_stats = Arc::new(OwnerStats::default());
     let own = OwnMetrics::new(watches.sources(&owner_stats));
-    let published = Arc::new(Published::new(options.publish(), own, clock, watches.readiness()));
+    let published =
+        Arc::new(Published::new(options.publish(access.authenticates()), own, clock, watches.readiness()));
     let core = Core {
         state: State::new(watches.core_options()),
         published: Arc::clone(&published),
@@ -60,8 +62,8 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let mut counting = tokio::spawn(core.run(received, stopped.clone()));
     let limits = Limits::default();
-    let router = server::router(published, &limits);
-    let mut serving = tokio::spawn(server::serve(listeners, router, limits, told(stopped)));
+    let router = server::router(published, &limits, access.clone());
+    let mut serving = tokio::spawn(server::serve(listeners, router, limits, access, told(stopped)));
     let died = tokio::select! {
         () = shutdown => None,
         _ = tasks.join_next() => Some(Died::Task("watch")),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use exitcode_exporter::core::Effect;
 use exitcode_exporter::exposition::{OwnMetrics, Sources};
 use exitcode_exporter::publish::{PublishOptions, Published};
-use exitcode_exporter::server::{self, Limits};
+use exitcode_exporter::server::{self, Access, Limits};
 use exitcode_exporter::termination::{
     Cause, ContainerType, Evidence, ExitCode, Outcome, Reason, Subject, Termination, Workload,
 };
@@ -69,6 +69,7 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits, options: PublishOptions) -> Self {
+        let access = Access::new(None, false).unwrap();
         let ready = Arc::new(AtomicBool::new(false));
         let is_ready = Arc::clone(&ready);
         let readiness = move || {
@@ -82,9 +83,9 @@ impl Server {
         ));
         let listeners = server::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
         let address = listeners[0].local_addr().unwrap();
-        let router = server::router(Arc::clone(&published), &limits);
+        let router = server::router(Arc::clone(&published), &limits, access.clone());
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(server::serve(listeners, router, limits, async {
+        let task = tokio::spawn(server::serve(listeners, router, limits, access, async {
             let _ = stopped.await;
         }));
         Self { address, published, ready, stop, task }

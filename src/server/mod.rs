@@ -11,6 +11,9 @@
 //! | `/` | the last terminations, each with its runbook, and links to these |
 //! | `/style.css` | the look of the pages |
 
+mod access;
+mod auth;
+mod bucket;
 mod connection;
 mod health;
 mod layout;
@@ -21,6 +24,7 @@ mod pages;
 mod runbooks;
 mod stall;
 mod terminations;
+mod web;
 mod words;
 
 use std::sync::Arc;
@@ -35,8 +39,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use access::{Access, AccessError};
 pub use connection::serve;
 pub use listen::{ListenError, bind};
+pub use web::WebConfigError;
 
 use crate::publish::Published;
 
@@ -50,6 +56,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections at once from one address, so that no single client keeps the kubelet's probes out.
     pub connections_per_client: usize,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
     /// Time for a whole request head, which is also how long a connection may idle.
     pub header_read: Duration,
     /// Time from a request's head to its answer's.
@@ -69,6 +77,7 @@ impl Default for Limits {
         Self {
             connections: 256,
             connections_per_client: 64,
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             request: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
@@ -107,8 +116,8 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// All paths.
-pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
+/// All paths, for those who may read them.
+pub fn router(published: Arc<Published>, limits: &Limits, access: Access) -> Router {
     let app = App {
         published,
         encoders: Arc::new(Semaphore::new(2)),
@@ -131,6 +140,7 @@ pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)
         .with_state(app)
+        .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(middleware::from_fn_with_state(limit, within))
         .layer(middleware::map_response(secured))
 }

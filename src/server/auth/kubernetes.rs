@@ -1,0 +1,252 @@
+//! `--auth kubernetes`: bearer tokens, checked by the API server.
+//!
+//! A TokenReview tells whose token it is, and a SubjectAccessReview whether they may `get` the path as a nonResourceURL,
+//! as with kube-rbac-proxy. What was found out holds for a minute, a refusal for ten seconds. A flood of wrong tokens
+//! is four reviews a second of each client and 64 in all, and stands behind those whose token was right before.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, Request};
+use kube::client::Body;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::cache::{Cache, Mark, Marker};
+use super::turns::{Turn, Turns};
+use super::{Client, Refusal, credentials};
+use crate::text::{clean, cut};
+use crate::watch::http::{self, BodyError};
+use crate::watch::{Failure, FailureReason};
+
+/// How long somebody may read without being asked about again.
+const ALLOWED_FOR: Duration = Duration::from_secs(60);
+/// How long a refusal holds: not longer than an operator waits who has just granted a right.
+const REFUSED_FOR: Duration = Duration::from_secs(10);
+/// How long somebody who was allowed is renewed ahead of those who were not.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
+/// What is remembered of those who are allowed, and of those who are not.
+const REMEMBERED: (usize, usize) = (256, 1024);
+/// Reviews at once; at once or waiting, in all and of one client.
+const STRANGERS: (usize, usize, usize) = (4, 64, 4);
+/// The same for those who were allowed before.
+const KNOWN: (usize, usize, usize) = (4, 64, 16);
+/// How long a refused client has a turn less.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a review may take.
+const WITHIN: Duration = Duration::from_secs(4);
+/// The largest answer that is read: a user may have many groups.
+const LARGEST: usize = 1 << 20;
+
+const CHALLENGE: Refusal = Refusal::Unauthorized("Bearer realm=\"exitcode-exporter\"");
+const BAD_TOKEN: Refusal =
+    Refusal::Unauthorized("Bearer realm=\"exitcode-exporter\", error=\"invalid_token\"");
+
+/// The nonResourceURL that stands for a path. Few, so that what is remembered is small.
+pub(in crate::server) fn right(path: &str) -> &'static str {
+    match path {
+        "/metrics" => "/metrics",
+        "/api/v1/terminations" => "/api/v1/terminations",
+        "/runbooks" => "/runbooks/",
+        path if path.starts_with("/runbooks/") => "/runbooks/",
+        _ => "/",
+    }
+}
+
+/// Asks the API server who may read.
+pub(in crate::server) struct Reviewer {
+    client: kube::Client,
+    marker: Marker,
+    allowed: Cache<Key, Instant>,
+    refused: Cache<Key, (Instant, Refusal)>,
+    strangers: Turns,
+    known: Turns,
+    /// Why the API server could not be asked the last time.
+    problem: Mutex<Option<String>>,
+}
+
+/// A token and what it is to open.
+type Key = (Mark, &'static str);
+
+/// Who a token belongs to, as the API server tells it and wants to hear it.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct User {
+    username: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    uid: String,
+    groups: Option<Vec<String>>,
+    extra: Option<BTreeMap<String, Vec<String>>>,
+}
+
+/// TokenReview, as much of it as is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenReview {
+    status: TokenStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TokenStatus {
+    authenticated: bool,
+    user: User,
+}
+
+/// SubjectAccessReview, as much of it as is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AccessReview {
+    status: AccessStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AccessStatus {
+    allowed: bool,
+}
+
+impl Reviewer {
+    /// With nothing remembered; `None` where the system has no randomness.
+    pub(in crate::server) fn new(client: kube::Client) -> Option<Self> {
+        Some(Self {
+            client,
+            marker: Marker::new()?,
+            allowed: Cache::new(REMEMBERED.0),
+            refused: Cache::new(REMEMBERED.1),
+            strangers: Turns::new(STRANGERS.0, STRANGERS.1, STRANGERS.2),
+            known: Turns::new(KNOWN.0, KNOWN.1, KNOWN.2),
+            problem: Mutex::default(),
+        })
+    }
+
+    /// Whether a request carries a token that may read this path.
+    pub(in crate::server) async fn admit(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        client: Client,
+    ) -> Result<(), Refusal> {
+        let token = credentials(headers, "Bearer").filter(|token| !token.is_empty()).ok_or(CHALLENGE)?;
+        let key = (self.marker.mark(&[token.as_bytes()]), right(path));
+        if let Some(remembered) = self.remembered(&key) {
+            return remembered;
+        }
+        let known = self.allowed.get(&key).is_some_and(|at| at.elapsed() < KNOWN_FOR);
+        let turns = if known { &self.known } else { &self.strangers };
+        let turn = turns.take(client).await.ok_or(Refusal::Busy)?;
+        // Another request with the same token may have been first.
+        if let Some(remembered) = self.remembered(&key) {
+            return remembered;
+        }
+        self.review(token, key, turn).await
+    }
+
+    fn remembered(&self, key: &Key) -> Option<Result<(), Refusal>> {
+        if self.allowed.get(key).is_some_and(|at| at.elapsed() < ALLOWED_FOR) {
+            return Some(Ok(()));
+        }
+        let (at, refusal) = self.refused.get(key)?;
+        (at.elapsed() < REFUSED_FOR).then_some(Err(refusal))
+    }
+
+    async fn review(&self, token: &str, key: Key, turn: Turn) -> Result<(), Refusal> {
+        let asked = self.ask(token, key.1).await;
+        self.note(asked.as_ref().err());
+        let refusal = match asked {
+            Ok(Ok(())) => {
+                self.allowed.put(key, Instant::now());
+                return Ok(());
+            }
+            Ok(Err(refusal)) => {
+                self.allowed.remove(&key);
+                self.refused.put(key, (Instant::now(), refusal.clone()));
+                refusal
+            }
+            // Not remembered: it says nothing about the token.
+            Err(problem) => Refusal::Unavailable(problem),
+        };
+        turn.keep_place(PAUSE);
+        Err(refusal)
+    }
+
+    /// The outer error is that nobody could be asked.
+    async fn ask(&self, token: &str, right: &str) -> Result<Result<(), Refusal>, String> {
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token},
+        });
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let found: TokenReview =
+            self.create(path, &review).await.map_err(|failure| problem("tokenreviews", &failure))?;
+        let User { username, uid, groups, extra } = found.status.user;
+        // No name: an answer that says yes and does not say to whom is no yes.
+        if !found.status.authenticated || username.is_empty() {
+            return Ok(Err(BAD_TOKEN));
+        }
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                "user": username, "uid": uid, "groups": groups, "extra": extra,
+                "nonResourceAttributes": {"path": right, "verb": "get"},
+            },
+        });
+        let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let found: AccessReview =
+            self.create(path, &review).await.map_err(|failure| problem("subjectaccessreviews", &failure))?;
+        if found.status.allowed {
+            return Ok(Ok(()));
+        }
+        let user = clean(cut(&username, 200)).into_owned();
+        Ok(Err(Refusal::Forbidden(format!("{user} may not get the nonResourceURL {right}"))))
+    }
+
+    async fn create<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        review: &serde_json::Value,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + WITHIN;
+        let request = Request::post(path)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Body::from(review.to_string().into_bytes()))
+            .map_err(|_| Failure::new(FailureReason::Other, "the request can't be made"))?;
+        let response = http::send(&self.client, request, WITHIN).await?;
+        let mut body = Vec::new();
+        match http::collect(response.into_body(), &mut body, LARGEST, deadline).await {
+            Ok(()) => {}
+            Err(BodyError::Failed(failure)) => return Err(failure),
+            Err(BodyError::TooLarge) => {
+                return Err(Failure::new(FailureReason::Undecodable, "the answer is too large"));
+            }
+        }
+        // The answer holds the token: nothing of it may get into an error.
+        serde_json::from_slice(&body)
+            .map_err(|_| Failure::new(FailureReason::Undecodable, "the answer can't be read"))
+    }
+
+    /// One line when asking stops to work, and one when it works again.
+    fn note(&self, problem: Option<&String>) {
+        let mut last = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        match (problem, last.as_ref()) {
+            (Some(problem), last) if last != Some(problem) => {
+                tracing::warn!("nobody can be let in: {problem}")
+            }
+            (None, Some(_)) => tracing::info!("the API server tells again who may read"),
+            _ => {}
+        }
+        *last = problem.cloned();
+    }
+}
+
+/// Why nobody could be asked, in words for whoever asks: nothing of what the API server said.
+fn problem(resource: &str, failure: &Failure) -> String {
+    match failure.reason {
+        FailureReason::Forbidden => format!("the exporter may not create {resource}"),
+        FailureReason::Unauthorized => "the API server does not know the exporter's own token".to_owned(),
+        reason => format!("the API server could not be asked to create {resource} ({reason}), try again"),
+    }
+}
