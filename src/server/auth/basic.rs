@@ -133,3 +133,143 @@ fn user_and_password(encoded: &str) -> Option<(String, String)> {
     let (user, password) = text.split_once(':')?;
     Some((user.to_owned(), password.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use axum::http::header::AUTHORIZATION;
+
+    use super::*;
+
+    const HASH: &str = "$2y$04$zVHmKQtGGQob.b/Nc7l9NO8UlrYcW05FiuCj/SxsFO/ZtiN9.mNzy";
+
+    fn users() -> BTreeMap<String, PasswordHash> {
+        let hash = PasswordHash::parse(HASH).unwrap();
+        ["alice", "bob"].map(|user| (user.to_owned(), hash.clone())).into()
+    }
+
+    fn headers(user: &str, password: &str) -> HeaderMap {
+        let value = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+        [(AUTHORIZATION, value.parse().unwrap())].into_iter().collect()
+    }
+
+    fn client(number: u8) -> Client {
+        Client(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)))
+    }
+
+    /// Passwords that are compared by equality, with a count of how often.
+    fn counted(counter: &'static AtomicUsize, compare: Compare) -> (Arc<Basic>, &'static AtomicUsize) {
+        (Arc::new(Basic::comparing(compare).unwrap()), counter)
+    }
+
+    #[tokio::test]
+    async fn what_was_right_is_compared_once_and_what_was_wrong_each_time() {
+        static COMPARED: AtomicUsize = AtomicUsize::new(0);
+        let (basic, compared) = counted(&COMPARED, |password, _| {
+            COMPARED.fetch_add(1, Ordering::Relaxed);
+            password == "right"
+        });
+        let users = users();
+        for (user, password, expected, times) in [
+            ("alice", "right", Ok(()), 1),
+            ("alice", "right", Ok(()), 1),
+            ("bob", "right", Ok(()), 2),
+            ("alice", "wrong", Err(CHALLENGE), 3),
+            ("alice", "wrong", Err(CHALLENGE), 4),
+            ("alice", "right", Ok(()), 4),
+        ] {
+            assert_eq!(basic.admit(&users, &headers(user, password), client(1)).await, expected);
+            assert_eq!(compared.load(Ordering::Relaxed), times, "{user} {password}");
+        }
+    }
+
+    #[tokio::test]
+    async fn somebody_unknown_costs_a_comparison_and_is_never_let_in() {
+        static COMPARED: AtomicUsize = AtomicUsize::new(0);
+        let (basic, compared) = counted(&COMPARED, |_, hash| {
+            assert_eq!(hash, HASH);
+            COMPARED.fetch_add(1, Ordering::Relaxed);
+            true
+        });
+        for user in ["carol", "", "alice\0", "Alice"] {
+            let asked = basic.admit(&users(), &headers(user, "right"), client(1)).await;
+            assert_eq!(asked, Err(CHALLENGE), "{user:?}");
+        }
+        assert_eq!(compared.load(Ordering::Relaxed), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_takes_two_at_once_waits_in_a_short_queue_and_keeps_nobody_out_who_was_right() {
+        static NOW: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let (basic, most) = counted(&MOST, |password, _| {
+            MOST.fetch_max(NOW.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            std::thread::yield_now();
+            NOW.fetch_sub(1, Ordering::SeqCst);
+            password == "right"
+        });
+        assert_eq!(basic.admit(&users(), &headers("alice", "right"), client(0)).await, Ok(()));
+        let flood: Vec<_> = (0..400_usize)
+            .map(|i| {
+                let basic = Arc::clone(&basic);
+                let from = client(u8::try_from(1 + i % 40).unwrap());
+                tokio::spawn(async move {
+                    basic.admit(&users(), &headers("alice", &format!("wrong{i}")), from).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(basic.admit(&users(), &headers("alice", "right"), client(1)).await, Ok(()));
+        let (mut wrong, mut busy) = (0, 0);
+        for asked in flood {
+            match asked.await.unwrap() {
+                Err(Refusal::Busy) => busy += 1,
+                refused => {
+                    assert_eq!(refused, Err(CHALLENGE));
+                    wrong += 1;
+                }
+            }
+        }
+        assert_eq!((wrong, busy), (WAITING.0, 400 - WAITING.0));
+        assert!(most.load(Ordering::SeqCst) <= AT_ONCE);
+        // Nothing is left behind: once the pauses are over, all turns are free again.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for _ in 0..WAITING.0 {
+            assert_eq!(basic.admit(&users(), &headers("bob", "right"), client(9)).await, Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_client_can_not_take_all_turns() {
+        let basic = Arc::new(Basic::comparing(|_, _| false).unwrap());
+        let flood: Vec<_> = (0..50)
+            .map(|i| {
+                let basic = Arc::clone(&basic);
+                tokio::spawn(
+                    async move { basic.admit(&users(), &headers("x", &i.to_string()), client(1)).await },
+                )
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        let other = basic.admit(&users(), &headers("bob", "wrong"), client(2)).await;
+        assert_eq!(other, Err(CHALLENGE), "it has a turn of its own");
+        let mut busy = 0;
+        for asked in flood {
+            busy += usize::from(asked.await.unwrap() == Err(Refusal::Busy));
+        }
+        assert_eq!(busy, 50 - WAITING.1);
+    }
+
+    #[test]
+    fn bcrypt_itself_is_asked() {
+        let hash = PasswordHash::parse(&bcrypt::hash("right", 4).unwrap()).unwrap();
+        let basic = Basic::new().unwrap();
+        let compare = |password: &str| (basic.compare)(password, &hash.text);
+        let long = "x".repeat(10_000);
+        assert_eq!(["right", "wrong", "", "right\0", &long].map(compare), [true, false, false, false, false]);
+        assert_eq!(format!("{hash:?}"), "PasswordHash");
+    }
+}
