@@ -43,6 +43,7 @@ pub async fn run(
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Died> {
+    access.explain();
     let clock = Clock::start();
     let (inputs, received) = mpsc::channel(INPUTS);
     let mut tasks = JoinSet::new();

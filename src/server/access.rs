@@ -82,6 +82,16 @@ impl Access {
         self.0.tokens || self.0.web.as_ref().is_some_and(|web| web.known().authenticates())
     }
 
+    /// Logs what an operator should know of this choice.
+    pub fn explain(&self) {
+        if self.authenticates() && !self.is_tls() {
+            tracing::warn!(
+                "passwords and tokens come over plain HTTP, readable on the way: give --web.config.file a \
+                 tls_server_config"
+            );
+        }
+    }
+
     /// Whether it is TLS that is spoken.
     #[must_use]
     pub fn is_tls(&self) -> bool {

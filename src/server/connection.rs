@@ -1,13 +1,15 @@
 //! Accepting and serving connections, each within the limits.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -23,6 +25,7 @@ use tower::BoxError;
 use super::Limits;
 use super::access::Access;
 use super::auth::Client;
+use super::gate::{Asked, Gate, Place};
 use super::stall::Impatient;
 
 /// Bytes of a request head: line and headers. Prometheus sends about 500.
@@ -42,7 +45,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let gate = Arc::new(Gate { limits, counts: Mutex::default() });
+    let gate = Gate::new(limits);
     let service = Service { router, access };
     let mut loops = JoinSet::new();
     for listener in listeners {
@@ -79,9 +82,11 @@ async fn accept(
         match accepted {
             Ok((stream, peer)) => {
                 // Without a place the stream is dropped here, which closes it.
-                if let Some(place) = gate.enter(peer.ip()) {
+                if let Some(place) = gate.enter(Client(peer.ip().to_canonical())) {
                     connections.spawn(serve_one(stream, service.clone(), place, stopped.clone()));
                 }
+                // Whoever has to leave for this one gets the time to do so.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
@@ -101,37 +106,42 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 }
 
 async fn serve_one(stream: TcpStream, service: Service, place: Place, stopped: watch::Receiver<bool>) {
-    let limits = place.gate.limits;
     // Answers are whole when they are written: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
-    let result = match service.access.tls().await {
-        None => {
-            speak(impatient(stream, limits), service.router, &place, stopped).await.map_err(BoxError::from)
-        }
-        Some(config) => {
-            let shaken = async {
-                if !is_tls(&stream).await? {
-                    return turn_away(stream).await.map(|()| None);
-                }
-                TlsAcceptor::from(config).accept(impatient(stream, limits)).await.map(Some)
-            };
-            match tokio::time::timeout(limits.handshake, shaken).await {
-                Ok(Ok(Some(stream))) => {
-                    speak(stream, service.router, &place, stopped).await.map_err(BoxError::from)
-                }
-                Ok(Ok(None)) => Ok(()),
-                Ok(Err(error)) => Err(error.into()),
-                Err(late) => Err(late.into()),
-            }
-        }
+    let result = tokio::select! {
+        result = shake_and_speak(stream, service, &place, stopped) => result,
+        () = place.connection().told_to_leave() => Err("its place was needed".into()),
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
-fn impatient(stream: TcpStream, limits: Limits) -> Impatient<TcpStream> {
-    Impatient::new(stream, limits.write_stall, limits.write_total)
+async fn shake_and_speak(
+    stream: TcpStream,
+    service: Service,
+    place: &Place,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), BoxError> {
+    let Some(config) = service.access.tls().await else {
+        return Ok(speak(impatient(stream, place), service.router, place, stopped).await?);
+    };
+    let shaken = async {
+        if !is_tls(&stream).await? {
+            return turn_away(stream).await.map(|()| None);
+        }
+        TlsAcceptor::from(config).accept(impatient(stream, place)).await.map(Some)
+    };
+    match tokio::time::timeout(place.limits().handshake, shaken).await?? {
+        Some(stream) => Ok(speak(stream, service.router, place, stopped).await?),
+        None => Ok(()),
+    }
+}
+
+fn impatient(stream: TcpStream, place: &Place) -> Impatient<TcpStream> {
+    let Limits { write_stall, write_total, .. } = place.limits();
+    let connection = Arc::clone(place.connection());
+    Impatient::new(stream, write_stall, write_total, move |behind| connection.behind(behind))
 }
 
 /// Whether a client that begins to speak begins with a TLS handshake.
@@ -161,15 +171,17 @@ async fn speak<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let client = Client(place.client);
+    let (client, handle, connection) = (place.client(), place.handle.clone(), Arc::clone(place.connection()));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(client);
-        router.call(request)
+        request.extensions_mut().insert(handle.clone());
+        let (asked, answer) = (connection.asked(), router.call(request));
+        async move { Ok::<_, Infallible>(answer.await?.map(|body| Tracked { body, _asked: asked })) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(place.gate.limits.header_read)
+        .header_read_timeout(place.limits().header_read)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD)
         .max_buf_size(2 * MAX_HEAD)
@@ -184,50 +196,28 @@ where
     }
 }
 
-/// Counts connections, in all and by client.
-#[derive(Debug)]
-struct Gate {
-    limits: Limits,
-    counts: Mutex<Counts>,
+/// The body of an answer: the request is worked on until all of it is handed over.
+struct Tracked {
+    body: Body,
+    _asked: Asked,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
 
-impl Gate {
-    /// A place for one more connection of this client, if there is one.
-    fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let client = client.to_canonical();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = counts.by_client.get(&client).copied().unwrap_or(0);
-        if counts.all >= self.limits.connections || of_client >= self.limits.connections_per_client {
-            return None;
-        }
-        counts.all += 1;
-        counts.by_client.insert(client, of_client + 1);
-        Some(Place { gate: Arc::clone(self), client })
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
-}
 
-/// A place among the connections, free again when dropped.
-#[derive(Debug)]
-struct Place {
-    gate: Arc<Gate>,
-    client: IpAddr,
-}
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all = counts.all.saturating_sub(1);
-        if let Entry::Occupied(mut entry) = counts.by_client.entry(self.client) {
-            match entry.get().checked_sub(1) {
-                Some(left) if left > 0 => *entry.get_mut() = left,
-                Some(_) | None => _ = entry.remove(),
-            }
-        }
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
