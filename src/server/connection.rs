@@ -22,11 +22,12 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::BoxError;
 
-use super::Limits;
 use super::access::Access;
 use super::auth::Client;
+use super::framing::{self, Framing};
 use super::gate::{Asked, Gate, Place};
 use super::stall::Impatient;
+use super::{Limits, secured};
 
 /// Bytes of a request head: line and headers. Prometheus sends about 500.
 const MAX_HEAD: usize = 16 * 1024;
@@ -176,8 +177,16 @@ where
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(handle.clone());
+        let framing = Framing::of(request.version(), request.headers());
         let (asked, answer) = (connection.asked(), router.call(request));
-        async move { Ok::<_, Infallible>(answer.await?.map(|body| Tracked { body, _asked: asked })) }
+        async move {
+            let mut answer = match framing {
+                Framing::Plain | Framing::Last => answer.await?,
+                Framing::Unclear => secured(framing::refuse()).await,
+            };
+            framing.close(&mut answer);
+            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _asked: asked }))
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

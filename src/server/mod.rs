@@ -15,6 +15,7 @@ mod access;
 mod auth;
 mod bucket;
 mod connection;
+mod framing;
 mod gate;
 mod health;
 mod layout;
