@@ -441,12 +441,15 @@ const OTHER_PROGRAMS: &[&str] = &[
     "--raw",
     "--repo",
     "--restart",
+    "--reuse-values",
     "--server-side",
     "--set",
     "--signer-workflow",
     "--tail",
     "--timeout",
-    // Prometheus, Thanos, kube-rbac-proxy
+    // Prometheus, Thanos, kube-rbac-proxy, and the exporter-toolkit's, which ours will read
+    "--auth",
+    "--web.config.file",
     "--enable-feature",
     "--ignore-paths",
     "--query.replica-label",
@@ -496,7 +499,8 @@ fn every_test_that_is_named_exists() {
         sources.iter().filter(|it| it.extension().is_some_and(|it| it == "rs")).map(|it| read(it)).collect();
     let text = read(&root().join("SECURITY.md"));
     let (_, attacks) = text.split_once("## Who could attack").expect("the attackers");
-    let rows = attacks.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit('|').nth(1));
+    let rows =
+        attacks.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit('|').nth(1));
     let (mut missing, mut checked) = (BTreeSet::new(), 0);
     for word in rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
         checked += 1;
