@@ -98,14 +98,14 @@ def called(path):
 
 
 class Cast:
-    """The workloads: for each owner kind one that belongs to a Pipeline, and one Pipeline that belongs to a Platform."""
+    """The workloads: for each owner kind one that belongs to a Assembly, and one Assembly that belongs to a Platform."""
 
     def __init__(self, cluster):
         self.cluster = cluster
-        for kind, plural in (("Pipeline", "pipelines"), ("Platform", "platforms")):
+        for kind, plural in (("Assembly", "assemblies"), ("Platform", "platforms")):
             cluster.apply(json.dumps(custom_kind(kind, plural)))
         until("the custom kinds", 30, lambda: all(word in cluster.kubectl(
-            "get", "--raw", f"/apis/{GROUP}/v1", check=False) for word in ("pipelines", "platforms")))
+            "get", "--raw", f"/apis/{GROUP}/v1", check=False) for word in ("assemblies", "platforms")))
 
     def create(self, thing):
         return json.loads(self.cluster.kubectl("-n", NAMESPACE, "create", "-f", "-", "-o", "json", stdin=json.dumps(thing)))
@@ -118,9 +118,9 @@ class Cast:
         """Creates them all; their containers end 2 s after they start."""
         platform = self.custom("Platform", "platform")
         for plural, (api, kind) in KINDS.items():
-            pipeline = self.custom("Pipeline", f"of-{plural}", platform if plural == "jobs" else None)
+            assembly = self.custom("Assembly", f"of-{plural}", platform if plural == "jobs" else None)
             thing = self.create({"apiVersion": api, "kind": kind, "metadata": {
-                "name": plural, "ownerReferences": owned_by(pipeline)}, "spec": spec(kind)})
+                "name": plural, "ownerReferences": owned_by(assembly)}, "spec": spec(kind)})
             if kind == "CronJob":
                 self.cluster.kubectl("-n", NAMESPACE, "create", "job", "--from=cronjob/cronjobs", "cronjobs-29999999")
             if kind == "Deployment":
@@ -142,9 +142,9 @@ def spec(kind):
 
 
 def named(plural, right=True):
-    """The workload of a kind's pod: its Pipeline with the right to read the kind, else the kind itself."""
+    """The workload of a kind's pod: its Assembly with the right to read the kind, else the kind itself."""
     if right:
-        return ("pipeline", f"of-{plural}")
+        return ("assembly", f"of-{plural}")
     return (KINDS[plural][1].lower(), plural)
 
 
@@ -245,7 +245,7 @@ class Test:
         for name in (NAMESPACE, ACCOUNTS):
             self.cluster.remove_namespace(name)
         self.cluster.kubectl("delete", "clusterrole,clusterrolebinding", "-l", f"e2e={PREFIX}", check=False)
-        for plural in ("pipelines", "platforms"):
+        for plural in ("assemblies", "platforms"):
             self.cluster.kubectl("delete", "crd", f"{plural}.{GROUP}", "--ignore-not-found", check=False)
 
     def grant(self, name, objects, *arguments, proxied=False):
@@ -264,8 +264,8 @@ class Test:
         self.grant("roles", roles, "--namespaces", NAMESPACE)
         self.grant("aggregated", [role, *others, {
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
-            "metadata": {"name": "pipelines", "labels": {"exitcode-exporter/aggregate-to-owners": "true"}},
-            "rules": [{"apiGroups": [GROUP], "resources": ["pipelines", "platforms"], "verbs": ["get"]}]}])
+            "metadata": {"name": "assemblies", "labels": {"exitcode-exporter/aggregate-to-owners": "true"}},
+            "rules": [{"apiGroups": [GROUP], "resources": ["assemblies", "platforms"], "verbs": ["get"]}]}])
         for name, grant in self.grants.items():
             if name != "no-pods":
                 grant.exporter.wait_until_ready()
@@ -277,8 +277,8 @@ class Test:
         grant.expect(EVERYTHING, "with the shipped role")
         granted = {(group, resource, verb) for rule in self.role["rules"] for group in rule["apiGroups"]
                    for resource in rule["resources"] for verb in rule["verbs"]}
-        calls = {call for call, _ in grant.proxy.calls if call[1] not in ("discovery", "pipelines")}
-        refused = {call for call, status in grant.proxy.calls if status in (401, 403) and call[1] != "pipelines"}
+        calls = {call for call, _ in grant.proxy.calls if call[1] not in ("discovery", "assemblies")}
+        refused = {call for call, status in grant.proxy.calls if status in (401, 403) and call[1] != "assemblies"}
         if refused or not calls <= granted:
             raise Failed(f"refused: {sorted(refused)}, outside of the role: {sorted(calls - granted)}")
         if granted - calls - ONLY_FOR_OLDER:
@@ -332,7 +332,7 @@ class Test:
         grant.expect(above, "with a custom kind through the label")
         if grant.forbidden() != (0, set()):
             raise Failed(f"with a custom kind granted: forbidden {grant.forbidden()}")
-        say("a labelled ClusterRole adds a custom kind: pipeline/of-jobs is now platform/platform")
+        say("a labelled ClusterRole adds a custom kind: assembly/of-jobs is now platform/platform")
 
 
 if __name__ == "__main__":
