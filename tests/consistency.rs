@@ -423,6 +423,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "--test",
     "--validate",
     "--version",
+    "--write",
     // deploy/rules/generate
     "--dashboard",
     "--runbooks",
