@@ -4,15 +4,18 @@
 The image comes from a registry on loopback that the node pulls from, by digest. The release has another name and another
 namespace than the shipped manifests, and the namespace enforces `restricted`. Checks that it becomes ready, counts a real
 end, that two replicas with every optional object can be had by an upgrade and taken back, that a wrong value changes
-nothing, and that an uninstall leaves nothing behind.
+nothing, that with TLS and tokens the probes still work and only who may read is answered, and that an uninstall leaves
+nothing behind.
 
 Needs the static build of the exporter, helm and crane. Exit status 1 on a difference.
 """
 
+import http.client
 import json
+import ssl
 
 from cluster import HERE, PROJECT, Cluster, Failed, main, say, scratch, until
-from deploying import Crashes, Door, Registry, assemble, deployment, left_behind, run, scrape, tool
+from deploying import Crashes, Door, Registry, assemble, deployment, left_behind, run, scrape, static_binary, tool
 from exporter import parse
 
 RELEASE, NAMESPACE, CRASHES = "ends", "e2e-chart", "e2e-chart-crashes"
@@ -55,6 +58,7 @@ class Test:
             self.prepare()
             self.install()
             self.upgrade()
+            self.secured()
             self.uninstall()
         finally:
             self.clear()
@@ -132,6 +136,49 @@ class Test:
         gone = cluster.kubectl("-n", NAMESPACE, "get", "servicemonitor,prometheusrule,networkpolicy,poddisruptionbudget", "-o", "name")
         expect("optional objects when they are off again", gone.split(), [])
         say("upgraded to everything and back; a misspelt value is refused")
+
+    def ask(self, pod, token=None, path="/metrics"):
+        """The status of a request over TLS, with or without a token."""
+        connection = http.client.HTTPSConnection(pod["status"]["podIP"], 10137, timeout=10,
+                                                 context=ssl._create_unverified_context())  # of this test's own making
+        try:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def secured(self):
+        """TLS from a Secret and tokens by the API server: probes work, and only who may read is answered."""
+        if "--web.config.file" not in run(static_binary(), "--help"):
+            say("skipped: TLS and tokens (this exporter has neither)")
+            return
+        cluster = self.cluster
+        certificate, key = self.folder / "tls.crt", self.folder / "tls.key"
+        run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=exporter", "-keyout", key,
+            "-out", certificate)
+        web = self.folder / "web-config.yml"
+        web.write_text("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n")
+        cluster.kubectl("-n", NAMESPACE, "create", "secret", "generic", "web", f"--from-file={web}",
+                        f"--from-file={certificate}", f"--from-file={key}")
+        notes = self.release("upgrade", {"webConfig": {"existingSecret": "web", "tls": True}, "auth": {"kubernetes": True}})
+        pod, = deployment(cluster, NAMESPACE, NAME)
+        for account in ("reader", "stranger"):
+            cluster.kubectl("-n", NAMESPACE, "create", "serviceaccount", account)
+        command = next(line for line in notes.splitlines() if "create clusterrolebinding" in line)
+        words = command.replace("NAMESPACE:ACCOUNT", f"{NAMESPACE}:reader").split()[1:]
+        cluster.kubectl(*words)
+        try:
+            token = {account: cluster.kubectl("-n", NAMESPACE, "create", "token", account).strip() for account in ("reader", "stranger")}
+            until("an answer to the reader", 30, lambda: self.ask(pod, token["reader"]) == 200)
+            answers = {"reader": self.ask(pod, token["reader"]), "stranger": self.ask(pod, token["stranger"]), "nobody": self.ask(pod),
+                       "health": self.ask(pod, path="/livez"), "page": self.ask(pod, path="/")}
+        finally:
+            cluster.kubectl("delete", "clusterrolebinding", words[2], "--ignore-not-found")
+        expect("answers", answers, {"reader": 200, "stranger": 403, "nobody": 401, "health": 200, "page": 401})
+        restarts = [status["restartCount"] for status in deployment(cluster, NAMESPACE, NAME)[0]["status"]["containerStatuses"]]
+        expect("restarts by probes", restarts, [0])
+        cluster.kubectl("-n", NAMESPACE, "delete", "secret", "web")
+        say(f"TLS and tokens: {answers}")
 
     def uninstall(self):
         """Nothing is left: no object with the release's label, no secret of helm."""

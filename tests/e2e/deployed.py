@@ -6,6 +6,7 @@ Assembles the image twice (equal, and by crane's word valid), imports it into th
   `restricted` forbids are refused in its namespace; real ends are counted; after a rolling update counting goes on, and
   Prometheus' counts over both are the truth; the shipped scrape configurations give the series their own labels and no other;
 - the components that can be combined, together: two replicas, annotations, operator, network policy, custom owners;
+- a volume: what ended while the pod was gone is counted when it is back, and no count is lost;
 - Roles only: in a namespace of a tenant, without a right in the cluster;
 - what is deleted leaves nothing behind.
 
@@ -22,7 +23,7 @@ from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, de
                        scrape, static_binary, tool)
 from exporter import parse
 
-CRASHES, TENANT = "e2e-deployed", "e2e-tenant"
+CRASHES, TENANT, VOLUME = "e2e-deployed", "e2e-tenant", "e2e-deployed"
 COUNTER = "exitcode_container_terminations_total"
 COMBINED = ("prometheus-operator", "annotations", "two-replicas", "network-policy", "custom-owners")
 SECONDS = 2
@@ -74,6 +75,7 @@ class Test:
             self.restricted()
             self.counts()
             self.combined()
+            self.persistent()
             self.tenant()
         finally:
             self.clear()
@@ -89,10 +91,11 @@ class Test:
             server.stop()
         self.servers = []
         cluster = self.cluster
-        for place in ("deploy", "deploy/overlays/auth-kubernetes", "deploy/overlays/custom-owners"):
+        for place in ("deploy/overlays/persistent", "deploy/overlays/auth-kubernetes", "deploy/overlays/custom-owners"):
             cluster.kubectl("delete", "-k", str(PROJECT / place), "--ignore-not-found", "--timeout=120s", check=False)
         for name in (CRASHES, TENANT):
             cluster.remove_namespace(name)
+        cluster.kubectl("delete", "pv", VOLUME, "--ignore-not-found", check=False)
         left = left_behind(cluster)
         expect("left behind", left, [])
         cluster.kubectl("delete", "-f", str(HERE / "workloads" / "monitoring-crds.yaml"), "--ignore-not-found", check=False)
@@ -213,11 +216,40 @@ class Test:
         file.write_text(json.dumps(whole))
         return place
 
-    def tenant(self):
-        """Roles only, in a namespace of somebody who has no right in the cluster; other namespaces are out of sight."""
+    def persistent(self):
+        """With a volume the counts outlive the pod, and what ended meanwhile is added."""
         cluster = self.cluster
         cluster.kubectl("delete", "-k", str(self.folder / "combined"), "--timeout=120s")
         expect("left behind by the combination", left_behind(cluster), [])
+        disk = self.folder / "disk"
+        disk.mkdir(mode=0o755)
+        cluster.apply(json.dumps({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": VOLUME}, "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
+                "local": {"path": str(disk)}, "claimRef": {"namespace": NAMESPACE, "name": "exitcode-exporter"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "Exists"}]}]}}}}))
+        self.apply(kustomization(self.folder, "persistent", self.door, ["overlays/persistent"]))
+        pod, = deployment(cluster)
+        self.crashes.add(2, 11)
+        until("2 ends", 30, lambda: counted([pod], 11) == [2])
+        cluster.kubectl("-n", NAMESPACE, "delete", "pod", pod["metadata"]["name"])
+        pod, = deployment(cluster)
+        expect("counts after the pod was deleted", counted([pod], 11), [2])
+        cluster.kubectl("-n", NAMESPACE, "scale", "deployment/exitcode-exporter", "--replicas=0")
+        cluster.kubectl("-n", NAMESPACE, "wait", "--for=delete", f"pod/{pod['metadata']['name']}", "--timeout=60s")
+        self.crashes.add(3, 11)
+        cluster.kubectl("-n", NAMESPACE, "scale", "deployment/exitcode-exporter", "--replicas=1")
+        pod, = deployment(cluster)
+        until("2 ends from before and 3 from meanwhile", 30, lambda: counted([pod], 11) == [5])
+        owner = [(path.stat().st_uid, oct(path.stat().st_mode & 0o777)) for path in disk.iterdir() if path.is_file()]
+        cluster.kubectl("delete", "-k", str(self.folder / "persistent"), "--timeout=120s")
+        cluster.kubectl("delete", "pv", VOLUME)
+        say(f"a volume: 2 ends are kept when the pod is deleted, 3 that came meanwhile are added; its files belong to {owner}")
+
+    def tenant(self):
+        """Roles only, in a namespace of somebody who has no right in the cluster; other namespaces are out of sight."""
+        cluster = self.cluster
         cluster.namespace(TENANT)
         cluster.kubectl("label", "namespace", TENANT, "pod-security.kubernetes.io/enforce=restricted")
         self.apply(kustomization(self.folder, "tenant", self.door, ["base"], ["components/namespaced"], namespace=TENANT))

@@ -276,7 +276,7 @@ def scrape(pod, path="/metrics"):
         return answer.read().decode()
 
 
-def left_behind(cluster, selector="app.kubernetes.io/name=exitcode-exporter"):
+def left_behind(cluster, selector="app.kubernetes.io/instance=exitcode-exporter"):
     """Every object that carries the label, whatever kind and namespace; events and metrics aside."""
     found = []
     for scope in ("true", "false"):
