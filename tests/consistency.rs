@@ -448,9 +448,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "--signer-workflow",
     "--tail",
     "--timeout",
-    // Prometheus, Thanos, kube-rbac-proxy, and the exporter-toolkit's, which ours will read
-    "--auth",
-    "--web.config.file",
+    // Prometheus, Thanos, kube-rbac-proxy
     "--enable-feature",
     "--ignore-paths",
     "--query.replica-label",
