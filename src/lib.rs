@@ -40,6 +40,7 @@
 //! | [`publish`], [`series`], [`board`], [`log`], [`runbook`] | what becomes of the effects |
 //! | [`exposition`], [`server`] | the formats, and who may ask for them how often |
 //! | [`options`], [`duration`] | the command line |
+//! | [`report`] | one look at a cluster, for people |
 //! | [`sim`], [`demo`] | a simulated cluster for the demo, the tests and the benchmarks |
 
 pub mod board;
@@ -53,6 +54,7 @@ pub mod options;
 pub mod owners;
 pub mod pod;
 pub mod publish;
+pub mod report;
 pub mod runbook;
 pub mod series;
 pub mod server;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use exitcode_exporter::options::{Command, NoOptions, Options};
-use exitcode_exporter::{demo, exporter, log, server, watch};
+use exitcode_exporter::{demo, exporter, log, report, server, watch};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_env = "musl")]
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let log = log::init(options.log_format, options.log_level);
+    let log = log::init(options.log_format, options.logged());
     let result = start(&options);
     // What was logged stands before the last word.
     drop(log);
@@ -49,10 +49,13 @@ fn start(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {
+    if let Some(Command::Report(what)) = &options.command {
+        return Ok(report::print(options, what).await?);
+    }
     let listeners = server::bind(&options.listen_addresses())?;
     let stop = told_to_stop()?;
     match options.command {
-        None => {
+        None | Some(Command::Report(_)) => {
             let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
             exporter::run(client, options, listeners, stop).await?;

@@ -14,11 +14,13 @@ mod pods;
 mod settle;
 mod state;
 mod told;
+mod visible;
 mod workload;
 
 use std::sync::Arc;
 
 pub use state::{Options, Sizes, State};
+pub use visible::Visible;
 
 use serde::{Deserialize, Serialize};
 

@@ -80,6 +80,9 @@ pub struct State {
     pub(super) swept: Timestamp,
     /// Static pods among the pods whose mirror is gone.
     pub(super) absent: usize,
+    /// What the first look at a pod shows counts, too: there is no second one.
+    #[serde(skip)]
+    pub(super) first_look_counts: bool,
 }
 
 impl State {
@@ -100,6 +103,7 @@ impl State {
             input: 0,
             swept: Timestamp::default(),
             absent: 0,
+            first_look_counts: false,
         }
     }
 
