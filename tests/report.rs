@@ -329,6 +329,17 @@ async fn an_end_is_explained_by_an_event_about_an_earlier_one_of_its_workload() 
     );
 }
 
+/// The kubelet is killing the next attempt: the event object says when, and that the visible end was killed the first time.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_happened_again_still_explains_the_end_of_its_first_time() {
+    let server = ApiServer::default();
+    let web = pod("web").container("app").probe("livenessProbe", 0, 5);
+    put(&server, web.last("w0", 143, "Error", 1000, 1060).running("w1", 1061).restarted(1));
+    tell(&server, "kill", liveness_kill("web", "app", 1059).again(2, 1120));
+    let found = output(&server, "report -o json").await;
+    assert!(found.contains(r#""cause":"liveness_probe","evidence":"event""#), "{found}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_kind_of_container_and_both_records_are_shown() {
     let server = ApiServer::default();

@@ -27,8 +27,14 @@ impl Visible {
         Self { state, now, ends: Vec::new() }
     }
 
-    /// Takes in an event.
+    /// Takes in an event. One that happened again tells when it happened first, too: a watch would have seen both, and
+    /// the end that is visible may be that of the first.
     pub fn event(&mut self, event: Event) {
+        if event.first_timestamp < event.latest() {
+            let mut first = event.clone();
+            (first.last_timestamp, first.event_time, first.series.last_observed_time) = (None, None, None);
+            self.apply(Input::Event(Box::new(first)));
+        }
         self.apply(Input::Event(Box::new(event)));
     }
 

@@ -93,8 +93,9 @@ const NODE: Shown = column("NODE", Give::Then, |row, _| row.newest.node.to_strin
 const RUNBOOK: Shown =
     column("RUNBOOK", Give::First, |row, style| next::runbook(&row.newest, style.runbooks));
 const IMAGE: Shown = column("IMAGE", Give::First, |row, _| row.newest.image.to_string());
-const MESSAGE: Shown =
-    column("MESSAGE", Give::First, |row, _| board::message(&row.newest).unwrap_or_default().to_owned());
+const MESSAGE: Shown = column("MESSAGE", Give::First, |row, _| {
+    board::message(&row.newest).unwrap_or_default().trim_end().to_owned()
+});
 
 const TABLE: &[Shown] = &[NAMESPACE, WORKLOAD, CONTAINER, CODE, REASON, CAUSE, ENDS, RESTARTS, LAST];
 /// On a screen that is too narrow for all: the cause says more than the reason, restarts more than records.
