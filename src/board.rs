@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+use crate::rows::{self, Batch, Table, Unreadable};
 use crate::runbook::Runbooks;
 use crate::termination::{Cause, ExitCode, Termination, signal_name};
 use crate::text::{clean, cut};
@@ -16,6 +17,21 @@ pub const CAPACITY: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Board {
     rows: VecDeque<Arc<Termination>>,
+    /// Number of the row that comes next.
+    next: u64,
+    /// What of it is on disk; `None` where nothing is saved.
+    on_disk: Option<OnDisk>,
+}
+
+/// Rows by number: shown are those that are on disk.
+#[derive(Debug, Default)]
+struct OnDisk {
+    /// Rows before this one are on disk.
+    saved: u64,
+    /// Rows before this one are on their way.
+    going: u64,
+    /// Rows that are on disk, or on their way, and went.
+    gone: Vec<u64>,
 }
 
 /// Which terminations are asked for; what is `None` matches all.
@@ -47,16 +63,75 @@ impl Board {
     /// Adds the newest.
     pub fn add(&mut self, termination: Termination) {
         while self.rows.len() >= CAPACITY {
+            let first = self.first();
             self.rows.pop_front();
+            if let Some(on_disk) = self.on_disk.as_mut().filter(|on_disk| first < on_disk.going) {
+                on_disk.gone.push(first);
+            }
         }
         self.rows.push_back(Arc::new(termination));
+        self.next += 1;
+    }
+
+    /// Number of the oldest row.
+    fn first(&self) -> u64 {
+        self.next - self.rows.len() as u64
+    }
+
+    /// From now on, rows are noted, and not shown until they are saved.
+    pub fn track(&mut self) {
+        let next = self.next;
+        self.on_disk.get_or_insert(OnDisk { saved: next, going: next, gone: Vec::new() });
+    }
+
+    /// Puts what changed into the batch; [`Board::saved`] follows once it is on disk.
+    pub fn save(&mut self, batch: &mut Batch) {
+        let first = self.first();
+        let Some(on_disk) = &mut self.on_disk else { return };
+        for number in on_disk.gone.drain(..) {
+            batch.set::<_, Termination>(Table::Board, &number.to_be_bytes(), None);
+        }
+        let from = on_disk.going.max(first);
+        for (number, row) in (first..).zip(&self.rows).skip_while(|(number, _)| *number < from) {
+            // Big-endian: rows are read in the order of their keys.
+            batch.set(Table::Board, &number.to_be_bytes(), Some(&**row));
+        }
+        on_disk.going = self.next;
+    }
+
+    /// The batch is on disk.
+    pub fn saved(&mut self) {
+        if let Some(on_disk) = &mut self.on_disk {
+            on_disk.saved = on_disk.saved.max(on_disk.going);
+        }
+    }
+
+    /// Every row passes for unsaved, though what was shown stays shown.
+    pub fn note_all(&mut self) {
+        if let Some(on_disk) = &mut self.on_disk {
+            on_disk.going = 0;
+            on_disk.gone.clear();
+        }
+    }
+
+    /// Takes in a row as it was saved. They come in the order of their numbers.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn restore(&mut self, row: &rows::Row<'_>) -> Result<(), Unreadable> {
+        let (number, termination) = row.read::<[u8; 8], Termination>()?;
+        self.add(termination);
+        self.next = u64::from_be_bytes(number).checked_add(1).ok_or(Unreadable)?;
+        Ok(())
     }
 
     /// What matches, newest first.
     #[must_use]
     pub fn query(&self, query: &Query) -> Vec<Arc<Termination>> {
         let limit = query.limit.unwrap_or(CAPACITY);
-        self.rows.iter().rev().filter(|row| query.matches(row)).take(limit).cloned().collect()
+        let unsaved = self.on_disk.as_ref().map_or(0, |on_disk| self.next - on_disk.saved.max(self.first()));
+        let shown = self.rows.iter().rev().skip(usize::try_from(unsaved).unwrap_or(usize::MAX));
+        shown.filter(|row| query.matches(row)).take(limit).cloned().collect()
     }
 
     /// How many there are.

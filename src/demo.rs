@@ -41,6 +41,10 @@ pub async fn run(
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DemoError> {
+    if options.state_dir.is_some() {
+        tracing::info!("the demo saves no state: each start is another cluster");
+    }
+    let options = &Options { state_dir: None, ..options.clone() };
     let mut cluster = demo::start(ClusterSettings::default()).await?;
     let client = watch::connect_to(cluster.config()?)?;
     let address = listeners.first().and_then(|listener| listener.local_addr().ok());

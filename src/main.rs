@@ -49,18 +49,19 @@ fn start(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn run(options: &Options) -> anyhow::Result<()> {
-    if let Some(Command::Report(what)) = &options.command {
-        return Ok(report::print(options, what).await?);
-    }
+    let simulated = match &options.command {
+        Some(Command::Report(what)) => return Ok(report::print(options, what).await?),
+        Some(Command::Demo) => true,
+        None => false,
+    };
     let listeners = server::bind(&options.listen_addresses())?;
     let stop = told_to_stop()?;
-    match options.command {
-        None | Some(Command::Report(_)) => {
-            let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
-            tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-            exporter::run(client, options, listeners, stop).await?;
-        }
-        Some(Command::Demo) => demo::run(options, listeners, stop).await?,
+    if simulated {
+        demo::run(options, listeners, stop).await?;
+    } else {
+        let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+        exporter::run(client, options, listeners, stop).await?;
     }
     tracing::info!("stopped");
     Ok(())

@@ -150,6 +150,10 @@ pub struct Options {
     #[arg(long, global = true, env = "EXITCODE_SHOW_MESSAGES", value_parser = values::flag)]
     pub show_messages: bool,
 
+    /// Directory to save the state in, so that counts go on after a restart; kept in memory only if not given.
+    #[arg(long, global = true, value_name = "DIR", env = "EXITCODE_STATE_DIR", value_parser = values::directory)]
+    pub state_dir: Option<PathBuf>,
+
     /// Base of all links to runbooks; the exporter's own pages if not given.
     #[arg(
         long,

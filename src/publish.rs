@@ -1,6 +1,7 @@
 //! Where the core's effects become what people see: counts, board, own metrics and log, in one place.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use crate::board::{Board, Query};
 use crate::core::Effect;
 use crate::exposition::{self, Format, OwnMetrics, View};
 use crate::log;
+use crate::rows::Batch;
 use crate::runbook::Runbooks;
 use crate::series::{Series, SeriesOptions};
 use crate::termination::Termination;
@@ -55,6 +57,8 @@ pub struct Published {
     /// The clock that series are born and asked by.
     pub clock: Clock,
     readiness: Readiness,
+    /// What is shown is the present, or was saved as the present; false until the first list after a start is in.
+    open: AtomicBool,
 }
 
 impl fmt::Debug for Published {
@@ -74,7 +78,60 @@ impl Published {
             options,
             clock,
             readiness,
+            open: AtomicBool::new(true),
         }
+    }
+
+    /// From now on, nothing is shown that is not saved, and nothing at all before [`Published::open`].
+    pub fn track(&self) {
+        self.open.store(false, Ordering::Relaxed);
+        self.series().track();
+        self.board().track();
+    }
+
+    /// Goes on from what was saved.
+    pub fn resume(&self, series: Series, board: Board) {
+        *self.series() = series;
+        *self.board() = board;
+        self.series().resume();
+        self.series().track();
+        self.board().track();
+    }
+
+    /// The first list is in: the counts may be read.
+    pub fn open(&self, now: Timestamp) {
+        if !self.is_open() {
+            self.series().open(now);
+            self.open.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the counts may be read.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Puts what is not saved into the batch.
+    pub fn save(&self, batch: &mut Batch) {
+        self.series().save(batch);
+        self.board().save(batch);
+    }
+
+    /// The batch is on disk, and what it holds is shown.
+    pub fn saved(&self, now: Timestamp) {
+        self.series().saved(now);
+        self.board().saved();
+    }
+
+    /// The batch could not be written.
+    pub fn not_saved(&self) {
+        self.series().not_saved();
+    }
+
+    /// All that was saved is lost, and must be saved anew.
+    pub fn note_all(&self) {
+        self.series().note_all();
+        self.board().note_all();
     }
 
     /// Shows what the core tells.

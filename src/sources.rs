@@ -12,6 +12,7 @@ use crate::options::Options;
 use crate::owners::{LookupResult, OwnerStats};
 use crate::pod::{Event, Pod};
 use crate::publish::Readiness;
+use crate::store::StateHealth;
 use crate::time::{Clock, Timestamp};
 use crate::watch::{self, EventKind, FailureReason, Health, Stats, Target, Update};
 
@@ -48,7 +49,7 @@ const IRRELEVANT: [&str; 22] = [
 
 /// The watches that run.
 pub struct Watches {
-    pods: Vec<Arc<Health>>,
+    pods: Vec<(Scope, Arc<Health>)>,
     events: Vec<Arc<Health>>,
     pod_stats: Arc<Stats>,
     event_stats: Arc<Stats>,
@@ -57,14 +58,8 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// Starts one watch for pods and one for events, in all namespaces or in each of `--namespaces`.
-    pub fn start(
-        client: &Client,
-        options: &Options,
-        clock: Clock,
-        inputs: &mpsc::Sender<Input>,
-        tasks: &mut JoinSet<()>,
-    ) -> Self {
+    /// One watch for pods and one for events, in all namespaces or in each of `--namespaces`.
+    pub fn new(options: &Options, clock: Clock) -> Self {
         let namespaces = options.watched_namespaces();
         let excluded = options.excluded_namespaces();
         let scopes: Vec<Option<String>> = match namespaces.as_slice() {
@@ -88,17 +83,26 @@ impl Watches {
             let scope = Scope(u16::try_from(index).unwrap_or(u16::MAX));
             let target = target_pods(namespace.as_deref(), &excluded);
             let health = Arc::new(Health::new(target, Arc::clone(&watches.pod_stats), clock));
-            watches.pods.push(Arc::clone(&health));
-            spawn(client, health, inputs, tasks, move |update| Some(pod_input(scope, update)));
+            watches.pods.push((scope, health));
             if options.events {
                 let target = target_events(namespace.as_deref(), &excluded);
                 let health = Arc::new(Health::new(target, Arc::clone(&watches.event_stats), clock));
-                watches.events.push(Arc::clone(&health));
-                spawn(client, health, inputs, tasks, event_input);
+                watches.events.push(health);
             }
         }
         say_what_is_missing(options, &namespaces);
         watches
+    }
+
+    /// Starts them.
+    pub fn start(&self, client: &Client, inputs: &mpsc::Sender<Input>, tasks: &mut JoinSet<()>) {
+        for (scope, health) in &self.pods {
+            let scope = *scope;
+            spawn(client, Arc::clone(health), inputs, tasks, move |update| Some(pod_input(scope, update)));
+        }
+        for health in &self.events {
+            spawn(client, Arc::clone(health), inputs, tasks, event_input);
+        }
     }
 
     /// What the core must know of the watches.
@@ -109,14 +113,15 @@ impl Watches {
     /// Ready once the first list of pods is in, and as long as their watch works; events only explain.
     pub fn readiness(&self) -> Readiness {
         let (pods, clock) = (self.pods.clone(), self.clock);
-        Arc::new(move || pods.iter().try_for_each(|health| health.ready(clock.now())))
+        Arc::new(move || pods.iter().try_for_each(|(_, health)| health.ready(clock.now())))
     }
 
     /// Where the exporter's own metrics come from.
-    pub fn sources(&self, owners: &Arc<OwnerStats>) -> Sources {
+    pub fn sources(&self, owners: &Arc<OwnerStats>, state: Option<Arc<StateHealth>>) -> Sources {
+        let pods = self.pods.iter().map(|(_, health)| Arc::clone(health)).collect();
         let watched = [
             ("events", self.events.clone(), Arc::clone(&self.event_stats)),
-            ("pods", self.pods.clone(), Arc::clone(&self.pod_stats)),
+            ("pods", pods, Arc::clone(&self.pod_stats)),
         ];
         let (owners, clock) = (Arc::clone(owners), self.clock);
         Sources {
@@ -128,6 +133,7 @@ impl Watches {
                     .collect()
             }),
             owners: Arc::new(move || owner_snapshot(&owners)),
+            state,
         }
     }
 }

@@ -3,16 +3,19 @@
 //! Events explain; they never make or raise a count, since the kubelet drops them. They come before or after
 //! the status, twice, and aggregated; they are matched by the times on the node's clock, and each explains one end.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Case, Witness};
 use super::facts::SECOND;
+use super::kept::Kept;
 use super::ledger::hash;
+use super::saved::restore;
 use super::told::{Told, read};
 use crate::pod::Event;
+use crate::rows::{Batch, Row, Table, Unreadable};
 use crate::termination::Cause;
 use crate::time::Timestamp;
 
@@ -69,11 +72,11 @@ struct Node {
 }
 
 /// Everything that events told.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct EvidenceStore {
-    pods: HashMap<Arc<str>, PodFacts>,
+    pods: Kept<Arc<str>, PodFacts>,
     order: VecDeque<Arc<str>>,
-    nodes: BTreeMap<Box<str>, Node>,
+    nodes: Kept<Box<str>, Node>,
 }
 
 impl EvidenceStore {
@@ -106,7 +109,7 @@ impl EvidenceStore {
             }
             self.order.push_back(Arc::clone(uid));
         }
-        let pod = self.pods.entry(Arc::clone(uid)).or_default();
+        let pod = self.pods.get_or_insert_with(uid, PodFacts::default);
         pod.arrived = now;
         if pod.facts.iter().any(|known| known.event == fact.event && known.at == fact.at) {
             return false;
@@ -135,7 +138,7 @@ impl EvidenceStore {
         if !self.nodes.contains_key(name) && self.nodes.len() >= NODES {
             return None;
         }
-        Some(self.nodes.entry(name.into()).or_default())
+        Some(self.nodes.get_or_insert_with(&name.into(), Node::default))
     }
 
     /// An event that happened once tells the node's clock (its own times) and the API server's (when the object
@@ -232,6 +235,42 @@ impl EvidenceStore {
     /// How many pods there are facts of.
     pub fn pods(&self) -> usize {
         self.pods.len().max(self.order.len())
+    }
+
+    /// From now on, what changes is noted.
+    pub fn track(&mut self) {
+        self.pods.track();
+        self.nodes.track();
+    }
+
+    /// Everything passes for changed.
+    pub fn note_all(&mut self) {
+        self.pods.note_all();
+        self.nodes.note_all();
+    }
+
+    /// Puts what changed into the batch.
+    pub fn save(&mut self, batch: &mut Batch) {
+        self.pods.save(Table::Evidence, batch);
+        self.nodes.save(Table::Nodes, batch);
+    }
+
+    /// Takes in a row as it was saved.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn restore(&mut self, row: &Row<'_>) -> Result<(), Unreadable> {
+        match row.table {
+            Table::Nodes => restore(&mut self.nodes, row),
+            _ => restore(&mut self.pods, row),
+        }
+    }
+
+    /// Goes on from the rows taken in.
+    pub fn resume(&mut self) {
+        let mut order: Vec<_> = self.pods.iter().map(|(uid, pod)| (pod.arrived, Arc::clone(uid))).collect();
+        order.sort_unstable();
+        self.order = order.into_iter().map(|(_, uid)| uid).collect();
     }
 
     /// Forgets what was told about pods that nobody knows.

@@ -1,11 +1,11 @@
 //! Probe kills that an event confirmed: they speak for later ones, whose events the kubelet drops.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::cause::ProbeHistory;
+use super::kept::Kept;
 use crate::termination::{Cause, ExitCode, Reason, Workload};
 use crate::time::Timestamp;
 
@@ -15,7 +15,7 @@ const HISTORY_MS: i64 = 24 * 3600 * 1000;
 const HISTORIES: usize = 20_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Confirmed {
+pub struct Confirmed {
     exit_code: ExitCode,
     reason: Reason,
     cause: Cause,
@@ -23,9 +23,9 @@ struct Confirmed {
 }
 
 /// Probe kills that an event confirmed, by container of a workload.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
-    containers: HashMap<(Workload, Arc<str>), Vec<Confirmed>>,
+    pub(super) containers: Kept<(Workload, Arc<str>), Vec<Confirmed>>,
 }
 
 impl History {
@@ -43,7 +43,7 @@ impl History {
         if self.containers.len() >= HISTORIES && !self.containers.contains_key(&key) {
             self.forget_oldest();
         }
-        let confirmed = self.containers.entry(key).or_default();
+        let confirmed = self.containers.get_or_insert_with(&key, Vec::new);
         let exit_code = ExitCode(Some(exit_code));
         confirmed.retain(|known| (known.exit_code, known.reason, known.cause) != (exit_code, reason, cause));
         confirmed.push(Confirmed { exit_code, reason, cause, at: now });
@@ -77,10 +77,8 @@ impl History {
 
     /// Forgets what is older than a day.
     pub fn sweep(&mut self, now: Timestamp) {
-        self.containers.retain(|_, confirmed| {
-            confirmed.retain(|known| now.since(known.at) <= HISTORY_MS);
-            !confirmed.is_empty()
-        });
+        self.containers
+            .retain(|_, confirmed| confirmed.iter().any(|known| now.since(known.at) <= HISTORY_MS));
     }
 
     fn forget_oldest(&mut self) {

@@ -10,6 +10,7 @@ use super::pods::{KnownPod, Last};
 use super::state::{ScopeState, State};
 use super::{BaselineReason, Effect, Scope};
 use crate::pod::Pod;
+use crate::rows::fingerprint;
 use crate::termination::{Cause, Outcome, PodFailure, Subject};
 use crate::time::Timestamp;
 
@@ -26,21 +27,22 @@ struct Look<'a> {
 impl State {
     /// Takes in an object of a pod.
     pub(super) fn pod(&mut self, scope: Scope, pod: &Pod, now: Timestamp, effects: &mut Vec<Effect>) {
-        let Some(ScopeState { listed, generation }) = self.scope(scope).copied() else { return };
+        let Some(ScopeState { listed, generation, .. }) = self.scope(scope).copied() else { return };
         let identity = self.names.get(&identity(pod));
         if identity.is_empty() || self.gone.contains(&identity) {
             return;
         }
         let fresh = !self.pods.contains_key(&identity);
-        let mut known = self.pods.remove(&identity).unwrap_or_else(|| {
+        let mut known = self.pods.take_out(&identity).unwrap_or_else(|| {
             let namespace = self.names.get(&pod.metadata.namespace);
             let owner = self.owners.of_pod(pod, &namespace, now, effects);
             self.owners.add_pod(&owner, effects);
             KnownPod::new(scope, owner, pod)
         });
         known.generation = generation;
+        let before = (self.pods.is_tracked() && !fresh).then(|| fingerprint(&known));
         if !known.is_newer(pod) {
-            self.pods.insert(identity, known);
+            self.pods.put_back(identity, known, false);
             return;
         }
         if known.absent_since.take().is_some() {
@@ -58,7 +60,8 @@ impl State {
         let Look { mut known, facts, place, .. } = look;
         known.set_facts(facts);
         self.refresh_pending(&known, &facts, &place.event_uid);
-        self.pods.insert(identity, known);
+        let changed = fresh || before.is_some_and(|before| before != fingerprint(&known));
+        self.pods.put_back(identity, known, changed);
         self.settle_pod(&place.event_uid, now, effects);
     }
 

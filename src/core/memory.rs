@@ -3,9 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use super::kept::Kept;
 use super::ledger::hash;
+use crate::termination::Workload;
 use crate::time::Timestamp;
 
 /// A late object of a deleted pod comes within seconds; the API server's watch cache spans minutes.
@@ -14,9 +14,9 @@ const REMEMBERED_MS: i64 = 10 * 60 * 1000;
 const REMEMBERED: usize = 50_000;
 
 /// Identities of pods that are gone: they never count again.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Gone {
-    identities: HashSet<u64>,
+    pub(super) identities: Kept<u64, Timestamp>,
     order: VecDeque<(Timestamp, u64)>,
 }
 
@@ -27,19 +27,26 @@ impl Gone {
             self.forget_first();
         }
         let hash = hash(identity);
-        if self.identities.insert(hash) {
+        if self.identities.insert(hash, now).is_none() {
             self.order.push_back((now, hash));
         }
     }
 
     /// Whether this pod is known to be gone.
     pub fn contains(&self, identity: &str) -> bool {
-        self.identities.contains(&hash(identity))
+        self.identities.contains_key(&hash(identity))
     }
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
         self.order.len()
+    }
+
+    /// Goes on from the identities that were saved.
+    pub fn resume(&mut self) {
+        let mut order: Vec<_> = self.identities.iter().map(|(hash, at)| (*at, *hash)).collect();
+        order.sort_unstable();
+        self.order = order.into();
     }
 
     /// Forgets those that are gone for long.
@@ -71,6 +78,13 @@ impl Names {
         let shared: Arc<str> = name.into();
         self.names.insert(Arc::clone(&shared));
         shared
+    }
+
+    /// Makes a workload use the shared copies.
+    pub fn share(&mut self, workload: &mut Workload) {
+        for name in [&mut workload.namespace, &mut workload.workload_type, &mut workload.name] {
+            *name = self.get(name);
+        }
     }
 
     /// How many names there are.

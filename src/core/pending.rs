@@ -1,12 +1,13 @@
 //! Ends that are accounted for but not yet counted: their cause or their owner may still become known. Bounded,
 //! each with a deadline, and part of the state: stopping or saving at any moment loses nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::cause::Case;
+use super::kept::Kept;
 use super::workload::PodOwner;
 use crate::termination::{ContainerType, PodFailure};
 use crate::time::Timestamp;
@@ -85,9 +86,10 @@ pub struct Item {
 }
 
 /// All that waits, in the order of arrival.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Pending {
-    items: BTreeMap<u64, Item>,
+    pub(super) items: Kept<u64, Item>,
+    order: BTreeSet<u64>,
     /// By the uid that events use.
     by_uid: HashMap<Arc<str>, Vec<u64>>,
     next: u64,
@@ -109,6 +111,7 @@ impl Pending {
         self.terminations += usize::from(item.is_termination());
         self.by_uid.entry(Arc::clone(&item.place.event_uid)).or_default().push(number);
         self.items.insert(number, item);
+        self.order.insert(number);
         number
     }
 
@@ -125,6 +128,7 @@ impl Pending {
     /// Takes an item out.
     pub fn remove(&mut self, number: u64) -> Option<Item> {
         let item = self.items.remove(&number)?;
+        self.order.remove(&number);
         self.terminations -= usize::from(item.is_termination());
         let uid = &item.place.event_uid;
         if let Some(numbers) = self.by_uid.get_mut(uid) {
@@ -143,12 +147,42 @@ impl Pending {
 
     /// What waits on a node, or for an owner.
     pub fn all(&self, matches: impl Fn(&Item) -> bool) -> Vec<u64> {
-        self.items.iter().filter(|(_, item)| matches(item)).map(|(number, _)| *number).collect()
+        let wanted = |number: &&u64| self.items.get(*number).is_some_and(&matches);
+        self.order.iter().filter(wanted).copied().collect()
     }
 
     /// The oldest one.
     pub fn first(&self) -> Option<(u64, Timestamp)> {
-        self.items.first_key_value().map(|(number, item)| (*number, item.due))
+        let number = *self.order.first()?;
+        Some((number, self.items.get(&number)?.due))
+    }
+
+    /// The number of the item that comes next.
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// As [`Pending::next_number`], as it was saved.
+    pub fn set_next_number(&mut self, next: u64) {
+        self.next = next;
+    }
+
+    /// Goes on from the items that were saved, each with a whole wait before it: the events that were missed are
+    /// about to be listed. Returns their owners, which are to be asked for again.
+    pub fn resume(&mut self, now: Timestamp) -> Vec<PodOwner> {
+        for item in self.items.values_mut_unsaved() {
+            item.due = now.plus_ms(WAIT_MS);
+            item.asked = false;
+        }
+        self.order = self.items.iter().map(|(number, _)| *number).collect();
+        self.next = self.next.max(self.order.last().map_or(0, |last| last.saturating_add(1)));
+        self.terminations = self.items.values().filter(|item| item.is_termination()).count();
+        for number in &self.order {
+            if let Some(item) = self.items.get(number) {
+                self.by_uid.entry(Arc::clone(&item.place.event_uid)).or_default().push(*number);
+            }
+        }
+        self.items.values().map(|item| item.place.owner.clone()).collect()
     }
 
     /// How many terminations wait to be counted.

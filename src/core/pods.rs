@@ -21,10 +21,12 @@ pub struct KnownPod {
     /// Which list shows it.
     pub scope: Scope,
     /// The list that showed it last.
+    #[serde(skip)]
     pub generation: u32,
     /// Hash of the API object's uid, which for a mirror is not the identity.
     object: u64,
-    /// Its resource version where that is a number.
+    /// Its resource version where that is a number. Not saved: what is listed after a start is newer.
+    #[serde(skip)]
     version: Option<u64>,
     /// Whose it is.
     pub owner: PodOwner,

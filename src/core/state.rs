@@ -1,12 +1,10 @@
 //! The state: one value that takes inputs in and gives effects out.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use super::evidence::{About, EvidenceStore};
 use super::history::History;
+use super::kept::Kept;
 use super::memory::{Gone, Names};
 use super::observation::identity;
 use super::pending::{Item, Pending};
@@ -53,27 +51,27 @@ pub struct Sizes {
     pub names: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ScopeState {
     /// The first list is in.
     pub(super) listed: bool,
     /// Number of the list that runs, or ran last.
     pub(super) generation: u32,
+    /// A list was completed in this process.
+    pub(super) complete: bool,
 }
 
 /// All that is known, and what of it is still to be counted.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct State {
-    #[serde(skip)]
     pub(super) options: Options,
-    pub(super) pods: HashMap<Arc<str>, KnownPod>,
+    pub(super) pods: Kept<Arc<str>, KnownPod>,
     pub(super) scopes: Vec<ScopeState>,
     pub(super) gone: Gone,
     pub(super) owners: Owners,
     pub(super) evidence: EvidenceStore,
     pub(super) history: History,
     pub(super) pending: Pending,
-    #[serde(skip)]
     pub(super) names: Names,
     /// Number of the input: the order of observation.
     pub(super) input: u64,
@@ -81,7 +79,6 @@ pub struct State {
     /// Static pods among the pods whose mirror is gone.
     pub(super) absent: usize,
     /// What the first look at a pod shows counts, too: there is no second one.
-    #[serde(skip)]
     pub(super) first_look_counts: bool,
 }
 
@@ -93,7 +90,7 @@ impl State {
         Self {
             options,
             scopes,
-            pods: HashMap::new(),
+            pods: Kept::default(),
             gone: Gone::default(),
             owners: Owners::default(),
             evidence: EvidenceStore::default(),
@@ -181,7 +178,7 @@ impl State {
 
     fn still_there(&mut self, scope: Scope, uid: &str) {
         let Some(generation) = self.scope(scope).map(|state| state.generation) else { return };
-        if let Some(known) = self.pods.get_mut(uid) {
+        if let Some(known) = self.pods.get_mut_unsaved(uid) {
             known.generation = generation;
         }
         // The mirror of a static pod is known by another name; its account outlives any absence.
@@ -190,8 +187,8 @@ impl State {
     /// What the list did not hold is gone.
     fn listed(&mut self, scope: Scope, whole: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(state) = self.scope(scope) else { return };
-        let ScopeState { generation, listed } = *state;
-        state.listed = true;
+        let ScopeState { generation, listed, .. } = *state;
+        (state.listed, state.complete) = (true, true);
         if !listed && self.scopes.iter().all(|state| state.listed) {
             effects.push(Effect::Baseline(BaselineReason::FirstList));
         }

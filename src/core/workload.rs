@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
+use super::memory::Names;
 use super::naming::{cron_job_of, known_at_sight, own_name, workload, workload_of};
 use super::{Effect, OwnerAnswer, OwnerFound, OwnerKey};
 use crate::pod::Pod;
+use crate::rows::{Batch, Row, Table, Unreadable};
 use crate::termination::Workload;
 use crate::time::Timestamp;
 
@@ -60,23 +63,24 @@ struct Owner {
     above: Vec<Arc<str>>,
     workload: Workload,
     answer: Answer,
+    #[serde(skip)]
     pods: u32,
     /// Terminations that wait for it.
+    #[serde(skip)]
     held: u32,
     /// Since when without pods.
     idle: Option<Timestamp>,
 }
 
 /// The owners and workloads of the pods that are known.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Owners {
-    owners: HashMap<Arc<str>, Owner>,
+    owners: Kept<Arc<str>, Owner>,
     workloads: HashMap<Workload, u32>,
     idle: VecDeque<(Timestamp, Arc<str>)>,
     /// The workloads of owners of owners (the CronJob of many Jobs), and when they were asked for last.
-    climbed: HashMap<Arc<str>, (Workload, Timestamp)>,
+    climbed: Kept<Arc<str>, (Workload, Timestamp)>,
     /// Uids that were asked for and not answered yet, and the direct owners whose climbs wait there: many meet at one.
-    #[serde(skip)]
     in_flight: HashMap<Arc<str>, Vec<Arc<str>>>,
 }
 
@@ -115,16 +119,9 @@ impl Owners {
         }
         let key = OwnerKey::new(namespace, controller);
         let uid = Arc::clone(&key.uid);
-        self.owners.entry(Arc::clone(&uid)).or_insert_with(|| Owner {
-            workload: workload_of(&key, &key.name),
-            direct: key.clone(),
-            top: key,
-            above: Vec::new(),
-            answer: Answer::None,
-            pods: 0,
-            held: 0,
-            idle: None,
-        });
+        if !self.owners.contains_key(&uid) {
+            self.owners.insert(Arc::clone(&uid), Owner::new(key));
+        }
         let owner = PodOwner::Owned(uid);
         if controller.kind == "Job" {
             self.ask(&owner, now, effects);
@@ -146,13 +143,12 @@ impl Owners {
 
     fn ask(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) {
         let PodOwner::Owned(uid) = owner else { return };
-        let Some(owner) = self.owners.get_mut(uid) else { return };
-        let due = match owner.answer {
-            Answer::None => true,
-            Answer::Failed(retry) => retry <= now,
-            Answer::Asked | Answer::Final => false,
+        let due = match self.owners.get(uid).map(|owner| owner.answer) {
+            Some(Answer::None) => true,
+            Some(Answer::Failed(retry)) => retry <= now,
+            Some(Answer::Asked | Answer::Final) | None => false,
         };
-        if due {
+        if due && let Some(owner) = self.owners.get_mut(uid) {
             // A failed climb goes on from where it failed; the answer known till then stays usable.
             if owner.answer == Answer::None {
                 owner.answer = Answer::Asked;
@@ -202,8 +198,9 @@ impl Owners {
                 owner.go_on(&mut self.climbed, &mut self.in_flight, now, effects);
             }
             if owner.answer == Answer::Final && self.climbed.len() < IDLE {
-                let climbed = owner.above.iter().map(|uid| (Arc::clone(uid), (owner.workload.clone(), now)));
-                self.climbed.extend(climbed);
+                for uid in &owner.above {
+                    self.climbed.insert(Arc::clone(uid), (owner.workload.clone(), now));
+                }
             }
             moved.push((before, owner.workload.clone(), owner.pods));
             answered.push(Arc::clone(&owner.direct.uid));
@@ -229,10 +226,14 @@ impl Owners {
     /// A pod of this owner is known now.
     pub fn add_pod(&mut self, owner: &PodOwner, effects: &mut Vec<Effect>) {
         if let PodOwner::Owned(uid) = owner
-            && let Some(owner) = self.owners.get_mut(uid)
+            && let Some(owner) = self.owners.get_mut_unsaved(uid)
         {
             owner.pods += 1;
-            owner.idle = None;
+            if owner.idle.is_some()
+                && let Some(owner) = self.owners.get_mut(uid)
+            {
+                owner.idle = None;
+            }
         }
         let workload = self.peek(owner).workload();
         self.change(workload, 1, effects);
@@ -243,10 +244,12 @@ impl Owners {
         let workload = self.peek(owner).workload();
         self.change(workload, -1, effects);
         if let PodOwner::Owned(uid) = owner
-            && let Some(owner) = self.owners.get_mut(uid)
+            && let Some(owner) = self.owners.get_mut_unsaved(uid)
         {
             owner.pods = owner.pods.saturating_sub(1);
-            if owner.pods == 0 {
+            if owner.pods == 0
+                && let Some(owner) = self.owners.get_mut(uid)
+            {
                 owner.idle = Some(now);
                 self.idle.push_back((now, Arc::clone(uid)));
             }
@@ -262,7 +265,7 @@ impl Owners {
     /// A termination waits for this owner, which must not be forgotten meanwhile.
     pub fn hold(&mut self, owner: &PodOwner) {
         if let PodOwner::Owned(uid) = owner
-            && let Some(owner) = self.owners.get_mut(uid)
+            && let Some(owner) = self.owners.get_mut_unsaved(uid)
         {
             owner.held += 1;
         }
@@ -271,7 +274,7 @@ impl Owners {
     /// A termination that waited is counted.
     pub fn release(&mut self, owner: &PodOwner) {
         if let PodOwner::Owned(uid) = owner
-            && let Some(owner) = self.owners.get_mut(uid)
+            && let Some(owner) = self.owners.get_mut_unsaved(uid)
         {
             owner.held = owner.held.saturating_sub(1);
         }
@@ -299,6 +302,90 @@ impl Owners {
         self.owners.len() + self.workloads.len() + self.climbed.len() + self.idle.len() + self.in_flight.len()
     }
 
+    /// From now on, what changes is noted.
+    pub fn track(&mut self) {
+        self.owners.track();
+        self.climbed.track();
+    }
+
+    /// Everything passes for changed.
+    pub fn note_all(&mut self) {
+        self.owners.note_all();
+        self.climbed.note_all();
+    }
+
+    /// Puts what changed into the batch.
+    pub fn save(&mut self, batch: &mut Batch) {
+        self.owners.save(Table::Owners, batch);
+        self.climbed.save(Table::Climbed, batch);
+    }
+
+    /// Takes in a row as it was saved.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn restore(&mut self, row: &Row<'_>, names: &mut Names) -> Result<(), Unreadable> {
+        if row.table == Table::Climbed {
+            let (uid, (mut workload, asked)) = row.read::<Arc<str>, (Workload, Timestamp)>()?;
+            names.share(&mut workload);
+            self.climbed.restore(uid, (workload, asked));
+        } else {
+            let (uid, mut owner) = row.read::<Arc<str>, Owner>()?;
+            names.share(&mut owner.workload);
+            self.owners.restore(names.get(&uid), owner);
+        }
+        Ok(())
+    }
+
+    /// Goes on from the rows taken in: what was asked for is asked for again, at once where the answer may be gone
+    /// soon. The pods follow with [`Owners::add_known_pod`].
+    pub fn resume(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        for owner in self.owners.values_mut_unsaved().filter(|owner| owner.answer == Answer::Asked) {
+            owner.answer = Answer::None;
+            if &*owner.top.kind == "Job" {
+                owner.answer = Answer::Asked;
+                owner.go_on(&mut self.climbed, &mut self.in_flight, now, effects);
+            }
+        }
+        let mut idle: Vec<_> =
+            self.owners.iter().filter_map(|(uid, owner)| Some((owner.idle?, Arc::clone(uid)))).collect();
+        idle.sort_unstable();
+        self.idle = idle.into();
+    }
+
+    /// A pod of this owner was known when the state was saved.
+    pub fn add_known_pod(&mut self, owner: &PodOwner) {
+        if let PodOwner::Owned(uid) = owner
+            && let Some(owner) = self.owners.get_mut_unsaved(uid)
+        {
+            owner.pods += 1;
+        }
+        let pods = self.workloads.entry(self.peek(owner).workload()).or_default();
+        *pods = pods.saturating_add(1);
+    }
+
+    /// All known pods are added: owners without any are idle, and of every workload its pods are told.
+    pub fn all_known(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let left = self.owners.iter().filter(|(_, owner)| owner.pods == 0 && owner.idle.is_none());
+        for uid in left.map(|(uid, _)| Arc::clone(uid)).collect::<Vec<_>>() {
+            if let Some(owner) = self.owners.get_mut(&uid) {
+                owner.idle = Some(now);
+            }
+            self.idle.push_back((now, uid));
+        }
+        for (workload, pods) in &self.workloads {
+            effects.push(Effect::WorkloadPods { workload: workload.clone(), pods: *pods });
+        }
+    }
+
+    /// The namespace of this owner's pods.
+    pub fn namespace<'a>(&'a self, owner: &'a PodOwner) -> &'a str {
+        match owner {
+            PodOwner::Known(workload) => &workload.namespace,
+            PodOwner::Owned(uid) => self.owners.get(uid).map_or("", |owner| &owner.direct.namespace),
+        }
+    }
+
     fn change(&mut self, workload: Workload, by: i32, effects: &mut Vec<Effect>) {
         if by == 0 {
             return;
@@ -320,6 +407,19 @@ impl Owners {
 }
 
 impl Owner {
+    fn new(key: OwnerKey) -> Self {
+        Self {
+            workload: workload_of(&key, &key.name),
+            direct: key.clone(),
+            top: key,
+            above: Vec::new(),
+            answer: Answer::None,
+            pods: 0,
+            held: 0,
+            idle: None,
+        }
+    }
+
     /// One level up, or the end of the climb.
     fn climb(&mut self, found: &OwnerFound, now: Timestamp) {
         match found {
@@ -353,7 +453,7 @@ impl Owner {
     /// Asks for the owner that the climb has come to, unless another climb has found its top or is asking now.
     fn go_on(
         &mut self,
-        climbed: &mut HashMap<Arc<str>, (Workload, Timestamp)>,
+        climbed: &mut Kept<Arc<str>, (Workload, Timestamp)>,
         in_flight: &mut HashMap<Arc<str>, Vec<Arc<str>>>,
         now: Timestamp,
         effects: &mut Vec<Effect>,

@@ -9,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use crate::store::{StateHealth, StateSnapshot};
 use crate::time::Timestamp;
 
 /// What a watch of one kind of resource has done since the start.
@@ -73,6 +74,8 @@ pub struct Sources {
     pub watches: Arc<dyn Fn() -> Vec<WatchSnapshot> + Send + Sync>,
     /// The owner look-ups.
     pub owners: Arc<dyn Fn() -> OwnerSnapshot + Send + Sync>,
+    /// The saved state, where there is one.
+    pub state: Option<Arc<StateHealth>>,
 }
 
 /// Nothing watched, nothing looked up: for tests and until there is a cluster.
@@ -82,6 +85,7 @@ impl Default for Sources {
         Self {
             watches: Arc::new(move || vec![idle("events"), idle("pods")]),
             owners: Arc::new(OwnerSnapshot::default),
+            state: None,
         }
     }
 }
@@ -121,6 +125,9 @@ impl Collector for External {
             watches.iter().map(|w| ([("resource", w.resource)], w.undecodable)).collect::<Vec<_>>();
         counters(&mut encoder, "undecodable_objects", "Objects that could not be decoded", &undecodable)?;
         self.encode_pairs(&mut encoder, &watches)?;
+        if let Some(state) = &self.sources.state {
+            encode_state(&mut encoder, state.snapshot())?;
+        }
         let owners = (self.sources.owners)();
         let results = [
             ("found", owners.found),
@@ -154,6 +161,22 @@ impl External {
         let lists = pairs("result", |w| vec![("success", w.lists_succeeded), ("failure", w.lists_failed)]);
         counters(encoder, "lists", "Lists by result", &lists)
     }
+}
+
+fn encode_state(encoder: &mut DescriptorEncoder<'_>, state: StateSnapshot) -> Result<(), fmt::Error> {
+    let mut gauge = |name, help, value: f64| {
+        let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    };
+    let last = state.last_save.map_or(0.0, Timestamp::as_seconds);
+    gauge("state_last_save_timestamp_seconds", "When the state was saved last; 0 until then.", last)?;
+    gauge("state_save_duration_seconds", "How long the last save took.", state.duration.as_secs_f64())?;
+    let help = "Size of the file of the saved state.";
+    let size = encoder.encode_descriptor("state_size_bytes", help, None, MetricType::Gauge)?;
+    ConstGauge::new(i64::try_from(state.bytes).unwrap_or(i64::MAX)).encode(size)?;
+    let help = "Saves of the state that failed.";
+    let encoder = encoder.encode_descriptor("state_save_failures", help, None, MetricType::Counter)?;
+    ConstCounter::new(state.failures).encode(encoder)
 }
 
 /// The count of each word of a closed set, 0 where the source has none.

@@ -60,7 +60,7 @@ pub(super) fn others(out: &mut Vec<u8>, series: &Series, view: View) {
 fn counters<'a>(
     out: &mut Vec<u8>,
     family: Family,
-    samples: impl Iterator<Item = (&'a str, &'a Sample)>,
+    samples: impl Iterator<Item = (&'a str, Sample)>,
     view: View,
 ) {
     family.head(out, view.format);

@@ -54,6 +54,7 @@ fn every_option_is_read() {
         "--max-series=5",
         "--show-messages",
         "--runbook-url=https://example.org/books",
+        "--state-dir=/var/lib/exitcode-exporter",
     ])
     .unwrap();
     assert_eq!(options.command, Some(Command::Demo));
@@ -65,6 +66,7 @@ fn every_option_is_read() {
     let addresses: Vec<_> = options.listen_addresses().iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["127.0.0.1:1", "[::1]:2"]);
     assert_eq!((options.log_format, options.log_level), (LogFormat::Json, LogLevel::Debug));
+    assert_eq!(options.state_dir, Some("/var/lib/exitcode-exporter".into()));
     assert_eq!(options.copied_keys(), ["team", "app.kubernetes.io/name"]);
     assert_eq!(
         options.publish(),
@@ -140,7 +142,7 @@ fn a_wrong_value_is_one_line_that_names_option_and_value_and_what_is_allowed() {
         (vec!["--runbook-url=//x"], format!("invalid value '//x' for '--runbook-url <URL>': {url}")),
         (vec!["--pod-label=yes"], "unexpected value 'yes' for '--pod-label' found; no more were expected".into()),
         (vec!["--max-serie=1"], "unexpected argument '--max-serie' found; a similar argument exists: '--max-series'".into()),
-        (vec!["--state-dir=/x"], "unexpected argument '--state-dir' found; a similar argument exists: '--listen-address'".into()),
+        (vec!["--state-dir=/dev/null"], "invalid value '/dev/null' for '--state-dir <DIR>': not a directory".into()),
         (vec!["rapport"], "unrecognized subcommand 'rapport'; a similar subcommand exists: 'report'".into()),
         (vec!["--max-series"], "a value is required for '--max-series <N>' but none was supplied".into()),
         (

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub enum InvalidValue {
     /// A duration.
     #[error(transparent)]
     Duration(#[from] crate::duration::NotADuration),
+    /// A directory.
+    #[error("not a directory")]
+    Directory,
     /// A switch in the environment.
     #[error("neither true nor false")]
     Flag,
@@ -177,6 +181,13 @@ pub(super) fn check_distinct(labels: &[CopyLabel]) -> Result<(), InvalidValue> {
         }
     }
     Ok(())
+}
+
+/// A directory, or a path at which one can be made.
+pub(super) fn directory(text: &str) -> Result<PathBuf, InvalidValue> {
+    let path = PathBuf::from(text);
+    let is_other = path.exists() && !path.is_dir();
+    if text.is_empty() || is_other { Err(InvalidValue::Directory) } else { Ok(path) }
 }
 
 /// Where to listen.

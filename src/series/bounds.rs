@@ -3,6 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::saved::Values;
 use super::{Counters, Series, Table, labels};
 use crate::termination::Workload;
 use crate::time::Timestamp;
@@ -18,6 +19,7 @@ impl Series {
         if !group.has_pods() {
             self.idle.insert((now, Arc::clone(&key)));
         }
+        self.note_group(&key);
         key
     }
 
@@ -34,6 +36,7 @@ impl Series {
         if group.counters == 0 && !group.has_pods() {
             self.idle.remove(&(group.counted, Arc::clone(key)));
             self.groups.remove(key);
+            self.note_group(key);
         }
     }
 
@@ -53,6 +56,8 @@ impl Series {
     /// Removes all series of a workload.
     fn remove(&mut self, key: &Arc<str>) {
         let Some(group) = self.groups.remove(key) else { return };
+        self.note_group(key);
+        self.note_range(key);
         self.idle.remove(&(group.counted, Arc::clone(key)));
         let gone: usize = remove_range(&mut self.containers, key).iter().map(Counters::len).sum();
         let gone = gone
@@ -60,6 +65,26 @@ impl Series {
             + remove_range(&mut self.pod_failures, key).len()
             + usize::from(group.shows_pods);
         self.len = self.len.saturating_sub(gone);
+    }
+
+    /// All series of a workload or node are about to go.
+    fn note_range(&mut self, identity: &str) {
+        if self.unsaved.is_none() {
+            return;
+        }
+        for key in keys(&self.containers, identity) {
+            self.note(Values::Terminations, &key);
+            self.note(Values::Restarts, &key);
+        }
+        for (values, gone) in [
+            (Values::LastTerminations, keys(&self.last_terminations, identity)),
+            (Values::PodFailures, keys(&self.pod_failures, identity)),
+            (Values::Nodes, keys(&self.nodes, identity)),
+        ] {
+            for key in gone {
+                self.note(values, &key);
+            }
+        }
     }
 
     /// Removes what has not been counted on, and has had no pods, for the time to live. Nodes have no pods here:
@@ -79,20 +104,29 @@ impl Series {
             self.remove(key);
         }
         for node in &nodes {
+            self.note_node(node);
+            self.note_range(node);
             self.node_counted.remove(node);
             self.len = self.len.saturating_sub(remove_range(&mut self.nodes, node).len());
         }
     }
 }
 
+/// The entries whose labels begin with `identity` and go on.
+pub(super) fn entries<'a, V>(
+    table: &'a Table<V>,
+    identity: &str,
+) -> impl Iterator<Item = (&'a Box<str>, &'a V)> + use<'a, V> {
+    let from: Box<str> = format!("{identity},").into();
+    let range = table.range::<str, _>((Bound::Included(&*from), Bound::Unbounded));
+    range.take_while(move |(key, _)| key.starts_with(&*from))
+}
+
+fn keys<V>(table: &Table<V>, identity: &str) -> Vec<Box<str>> {
+    entries(table, identity).map(|(key, _)| key.clone()).collect()
+}
+
 /// Removes the entries whose labels begin with `identity` and go on.
 fn remove_range<V>(table: &mut Table<V>, identity: &str) -> Vec<V> {
-    let from: Box<str> = format!("{identity},").into();
-    let keys: Vec<Box<str>> = table
-        .range::<str, _>((Bound::Included(&*from), Bound::Unbounded))
-        .map(|(key, _)| key)
-        .take_while(|key| key.starts_with(&*from))
-        .cloned()
-        .collect();
-    keys.iter().filter_map(|key| table.remove(key)).collect()
+    keys(table, identity).iter().filter_map(|key| table.remove(key)).collect()
 }

@@ -7,12 +7,15 @@ mod bounds;
 mod labels;
 mod read;
 mod sample;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use sample::Sample;
+
+use saved::{Unsaved, Values};
 
 use crate::core::Effect;
 use crate::termination::{Outcome, PodFailure, Subject, Termination, Workload};
@@ -83,6 +86,15 @@ enum Counter {
     Restarts,
 }
 
+impl Counter {
+    const fn values(self) -> Values {
+        match self {
+            Self::Terminations => Values::Terminations,
+            Self::Restarts => Values::Restarts,
+        }
+    }
+}
+
 type Table<V> = BTreeMap<Box<str>, V>;
 
 /// The counts.
@@ -105,6 +117,8 @@ pub struct Series {
     overflow_len: usize,
     evicted: u64,
     overflowed: u64,
+    /// What changed since it was saved; `None` where nothing is saved.
+    unsaved: Option<Box<Unsaved>>,
 }
 
 impl Series {
@@ -127,6 +141,7 @@ impl Series {
             overflow_len: 0,
             evicted: 0,
             overflowed: 0,
+            unsaved: None,
         }
     }
 
@@ -165,13 +180,11 @@ impl Series {
             if self.make_room(&group) {
                 self.note_counter(&group);
             } else {
-                key = labels::overflow(
-                    &["namespace", "workload_type", "workload", "reason"],
-                    &self.extra_names,
-                );
+                key = labels::overflow(&FAILURE_LABELS, &self.extra_names);
                 self.note_overflow(self.pod_failures.contains_key(key.as_str()), 1);
             }
         }
+        self.note(Values::PodFailures, &key);
         count(self.pod_failures.entry(key.into()).or_insert(Sample::new(now)), 1);
         self.settle(&group);
     }
@@ -185,7 +198,8 @@ impl Series {
         }
         let key: Arc<str> = key.into();
         let group = self.groups.entry(Arc::clone(&key)).or_default();
-        if pods == 0 && group.has_pods() {
+        let left = pods == 0 && group.has_pods();
+        if left {
             group.active = now;
         }
         group.pods = Some(pods);
@@ -193,6 +207,9 @@ impl Series {
             self.idle.insert((group.counted, Arc::clone(&key)));
         } else {
             self.idle.remove(&(group.counted, Arc::clone(&key)));
+        }
+        if left {
+            self.note_group(&key);
         }
         self.settle(&key);
     }
@@ -215,6 +232,7 @@ impl Series {
                 self.note_overflow(self.has_counter(&key, which), by);
             }
         }
+        self.note(which.values(), &key);
         let counters = self.containers.entry(key.into()).or_default();
         let slot = match which {
             Counter::Terminations => &mut counters.terminations,
@@ -236,17 +254,20 @@ impl Series {
         let exists = self.nodes.contains_key(key.as_str());
         if exists || self.make_room(group) {
             self.len += usize::from(!exists);
+            self.note_node(&node);
             self.node_counted.insert(node.into(), now);
         } else {
-            key = labels::overflow(&["node", "cause"], &[]);
+            key = labels::overflow(&NODE_LABELS, &[]);
             self.note_overflow(self.nodes.contains_key(key.as_str()), by);
         }
+        self.note(Values::Nodes, &key);
         count(self.nodes.entry(key.into()).or_insert(Sample::new(now)), by);
     }
 
     /// A gauge has no overflow series: without room it is not shown.
     fn note_last_termination(&mut self, group: &Arc<str>, subject: &Subject, ended: Timestamp) {
         let key = labels::container(subject);
+        self.note(Values::LastTerminations, &key);
         if let Some(last) = self.last_terminations.get_mut(key.as_str()) {
             *last = ended.max(*last);
         } else if self.groups.get(group).is_some_and(|group| group.counters > 0) && self.make_room(group) {
@@ -268,6 +289,8 @@ impl Series {
     }
 }
 
+const FAILURE_LABELS: [&str; 4] = ["namespace", "workload_type", "workload", "reason"];
+const NODE_LABELS: [&str; 2] = ["node", "cause"];
 const CONTAINER_LABELS: [&str; 8] =
     ["namespace", "workload_type", "workload", "container", "container_type", "exit_code", "reason", "cause"];
 

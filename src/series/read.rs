@@ -1,5 +1,6 @@
 //! What is read of the series.
 
+use super::saved::Values;
 use super::{Sample, Series};
 use crate::time::Timestamp;
 
@@ -35,28 +36,43 @@ impl Series {
     }
 
     /// Series of `exitcode_container_terminations_total`, by their labels.
-    pub fn terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.terminations.as_ref()?)))
+    pub fn terminations(&self) -> impl Iterator<Item = (&str, Sample)> {
+        let samples = self.containers.iter().filter_map(|(key, c)| Some((&**key, c.terminations?)));
+        self.shown(Values::Terminations, samples)
     }
 
     /// Series of `exitcode_container_restarts_total`, by their labels.
-    pub fn restarts(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.containers.iter().filter_map(|(key, c)| Some((&**key, c.restarts.as_ref()?)))
+    pub fn restarts(&self) -> impl Iterator<Item = (&str, Sample)> {
+        let samples = self.containers.iter().filter_map(|(key, c)| Some((&**key, c.restarts?)));
+        self.shown(Values::Restarts, samples)
     }
 
     /// Series of `exitcode_pod_failures_total`, by their labels.
-    pub fn pod_failures(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.pod_failures.iter().map(|(key, sample)| (&**key, sample))
+    pub fn pod_failures(&self) -> impl Iterator<Item = (&str, Sample)> {
+        self.shown(Values::PodFailures, self.pod_failures.iter().map(|(key, sample)| (&**key, *sample)))
     }
 
     /// Series of `exitcode_node_terminations_total`, by their labels.
-    pub fn node_terminations(&self) -> impl Iterator<Item = (&str, &Sample)> {
-        self.nodes.iter().map(|(key, sample)| (&**key, sample))
+    pub fn node_terminations(&self) -> impl Iterator<Item = (&str, Sample)> {
+        self.shown(Values::Nodes, self.nodes.iter().map(|(key, sample)| (&**key, *sample)))
     }
 
     /// Series of `exitcode_container_last_termination_timestamp_seconds`, by their labels.
     pub fn last_terminations(&self) -> impl Iterator<Item = (&str, Timestamp)> {
-        self.last_terminations.iter().map(|(key, at)| (&**key, *at))
+        self.last_terminations.iter().filter_map(|(key, at)| {
+            Some((&**key, Timestamp(self.on_disk(Values::LastTerminations, key, at.0)?)))
+        })
+    }
+
+    /// The samples as they are on disk, where the state is saved.
+    fn shown<'a>(
+        &'a self,
+        values: Values,
+        samples: impl Iterator<Item = (&'a str, Sample)> + 'a,
+    ) -> impl Iterator<Item = (&'a str, Sample)> {
+        samples.filter_map(move |(key, sample)| {
+            Some((key, sample.reading(self.on_disk(values, key, sample.signed())?)))
+        })
     }
 
     /// Series of `exitcode_workload_pods`, by their labels.

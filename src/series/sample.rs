@@ -16,6 +16,22 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// A series of the saved state: it shows what it was while it is young.
+    pub(super) fn restored(value: i64) -> Self {
+        let value = u64::try_from(value).unwrap_or(0);
+        Self { value, floor: value, born: Timestamp(i64::MIN) }
+    }
+
+    /// The value as it is saved.
+    pub(super) fn signed(&self) -> i64 {
+        i64::try_from(self.value).unwrap_or(i64::MAX)
+    }
+
+    /// The same series with another value.
+    pub(super) fn reading(self, value: i64) -> Self {
+        Self { value: u64::try_from(value).unwrap_or(0), ..self }
+    }
+
     pub(super) const fn new(born: Timestamp) -> Self {
         Self { value: 0, floor: 0, born }
     }

@@ -43,7 +43,7 @@ fn shown(series: &Series) -> String {
         value("workload").or_else(|| value("node")).unwrap_or_default().to_owned()
     };
     let counter =
-        |letter: &str, labels: &str, sample: &Sample| format!("{letter}:{}={}", name(labels), sample.value);
+        |letter: &str, labels: &str, sample: Sample| format!("{letter}:{}={}", name(labels), sample.value);
     let mut all: Vec<String> = Vec::new();
     all.extend(series.terminations().map(|(labels, sample)| counter("T", labels, sample)));
     all.extend(series.restarts().map(|(labels, sample)| counter("R", labels, sample)));
@@ -244,8 +244,8 @@ fn overflow_series_read_overflow_in_all_labels_are_zero_first_and_stay() {
     ended(&mut series, "web", at(0));
     failed(&mut series, "web", at(0));
     series.expire(at(1_000_000));
-    let all = |of: &mut dyn Iterator<Item = (&str, &Sample)>| {
-        of.map(|(labels, sample)| (labels.to_owned(), *sample)).collect::<Vec<_>>()
+    let all = |of: &mut dyn Iterator<Item = (&str, Sample)>| {
+        of.map(|(labels, sample)| (labels.to_owned(), sample)).collect::<Vec<_>>()
     };
     let sample = Sample { value: 1, floor: 0, born: at(0) };
     let expect = |names: &[&str]| {
@@ -319,8 +319,8 @@ type Step = (u8, u8, u8, u16);
 
 /// Every counter series by family and labels.
 fn counters(series: &Series) -> BTreeMap<(char, String), Sample> {
-    let family = |letter: char, of: Vec<(&str, &Sample)>| {
-        of.into_iter().map(move |(labels, sample)| ((letter, labels.to_owned()), *sample)).collect::<Vec<_>>()
+    let family = |letter: char, of: Vec<(&str, Sample)>| {
+        of.into_iter().map(move |(labels, sample)| ((letter, labels.to_owned()), sample)).collect::<Vec<_>>()
     };
     let mut all = BTreeMap::new();
     all.extend(family('T', series.terminations().collect()));

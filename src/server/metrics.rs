@@ -25,6 +25,9 @@ pub(super) async fn metrics(
     headers: HeaderMap,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
+    if !app.published.is_open() {
+        return line(StatusCode::SERVICE_UNAVAILABLE, "not yet: the first list of pods is not in");
+    }
     let asked = match zero_for(&query) {
         Ok(asked) => asked,
         Err(text) => return line(StatusCode::BAD_REQUEST, &text),

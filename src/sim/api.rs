@@ -60,6 +60,8 @@ struct Inner {
     store: Arc<Store>,
     faults: Faults,
     settings: Settings,
+    /// Uid of the namespace kube-system: every start is another cluster.
+    cluster: String,
 }
 
 impl ApiServer {
@@ -67,7 +69,8 @@ impl ApiServer {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let store = Arc::new(Store::new(settings.history));
-        Self { inner: Arc::new(Inner { store, faults: Faults::default(), settings }) }
+        let cluster = format!("00000000-0000-4000-8000-{:012x}", fastrand::u64(..1 << 48));
+        Self { inner: Arc::new(Inner { store, faults: Faults::default(), settings, cluster }) }
     }
 
     /// Its objects.
@@ -120,7 +123,7 @@ impl ApiServer {
             (Target::Objects { name, .. }, Some(call)) => {
                 self.objects(call, name.as_deref(), options, &request.headers).await
             }
-            (target, _) => other(&target),
+            (target, _) => other(&target, &self.inner.cluster),
         }
     }
 
@@ -228,10 +231,15 @@ fn get(
     Ok(Body::from(out))
 }
 
-fn other(target: &Target) -> Response {
+fn other(target: &Target, cluster: &str) -> Response {
     let body: Value = match target {
         Target::Health => return "ok".into_response(),
         Target::Version => json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0"}),
+        Target::KubeSystem => json!({
+            "kind": "PartialObjectMetadata",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": {"name": "kube-system", "uid": cluster},
+        }),
         Target::Groups => groups(),
         Target::Discovery(api_version) => discovery(api_version),
         Target::Objects { .. } => return ApiError::bad_request("not a request for objects").into_response(),

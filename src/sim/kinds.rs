@@ -154,6 +154,8 @@ pub enum Target {
     Version,
     /// `/livez`, `/readyz` and `/healthz`.
     Health,
+    /// The namespace kube-system, whose uid stands for the cluster.
+    KubeSystem,
 }
 
 /// Reads a path as the API server does.
@@ -162,6 +164,7 @@ pub fn target(path: &str) -> Option<Target> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["apis"] => Some(Target::Groups),
+        ["api", "v1", "namespaces", "kube-system"] => Some(Target::KubeSystem),
         ["version"] => Some(Target::Version),
         ["livez" | "readyz" | "healthz"] => Some(Target::Health),
         ["api", version] => discovery((*version).to_owned()),
@@ -218,6 +221,7 @@ mod tests {
             ("/apis/argoproj.io/v1alpha1", Some(Target::Discovery("argoproj.io/v1alpha1".to_owned()))),
             ("/apis/example.com/v1", None),
             ("/api/v1/namespaces/shop/replicasets", None),
+            ("/api/v1/namespaces/kube-system", Some(Target::KubeSystem)),
             ("/version", Some(Target::Version)),
             ("/", None),
         ];

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test uses a part
 
+pub mod disk;
 pub mod pods;
 pub mod recording;
 pub mod reference;
