@@ -6,4 +6,5 @@ pub mod disk;
 pub mod pods;
 pub mod recording;
 pub mod reference;
+pub mod scrape;
 pub mod world;
