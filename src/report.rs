@@ -1,15 +1,17 @@
 //! The report: a cluster asked once, and a table of what has terminated and why.
 //!
 //! ```text
-//! collect (lists, owners) ─► core::Visible (which ends, and their causes) ─► rows ─► output (table, json, csv)
+//! collect (lists, owners) ─► core::Visible (which ends, and their causes) ─► rows ─► output (people: tables, data: JSON and CSV)
 //! ```
 //!
 //! It is no second opinion: ends and causes come from the account and the rules that the counters come from.
 
-pub mod collect;
-pub mod next;
-pub mod output;
-pub mod rows;
+mod collect;
+mod data;
+mod next;
+mod output;
+mod people;
+mod rows;
 pub mod table;
 
 use std::io::{self, IsTerminal, Write};

@@ -3,7 +3,7 @@
 use crate::runbook::fill::{Names, Part, Placeholder};
 use crate::runbook::library::Page;
 use crate::runbook::{Runbooks, page};
-use crate::termination::{Cause, Termination};
+use crate::termination::{Cause, ContainerType, Termination};
 
 /// The first command to run, filled in; none where the names are not those of Kubernetes objects, since what is printed
 /// here is pasted into a shell.
@@ -37,10 +37,11 @@ const fn template(end: &Termination) -> &'static str {
         Cause::OomNode | Cause::Lost | Cause::Evicted | Cause::NodeShutdown | Cause::NodeLost => {
             "kubectl describe node NODE"
         }
-        Cause::OomLimit => {
+        Cause::OomLimit if matches!(end.subject.container_type, ContainerType::App) => {
             "kubectl get -n NAMESPACE pod POD -o jsonpath='{.spec.containers[?(@.name==\"CONTAINER\")].resources}'"
         }
         Cause::StartFailed
+        | Cause::OomLimit
         | Cause::Preempted
         | Cause::Drained
         | Cause::NodeTaint
@@ -69,4 +70,35 @@ pub fn runbook(end: &Termination, runbooks: &Runbooks) -> String {
     let (name, cause) = (page(end), end.outcome.cause.as_str());
     let section = Page::find(name).is_some_and(|page| page.has_anchor(cause));
     if section { format!("{name}#{cause}") } else { name.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::tests::termination;
+
+    #[test]
+    fn every_cause_has_a_command_that_is_filled_in() {
+        let mut end = termination("web");
+        for &cause in Cause::ALL {
+            for container_type in [ContainerType::App, ContainerType::Init] {
+                (end.outcome.cause, end.subject.container_type) = (cause, container_type);
+                let command = command(&end).expect("a command");
+                assert!(command.starts_with("kubectl "), "{cause}: {command}");
+                let open = Placeholder::ALL.iter().find(|open| command.contains(open.word()));
+                assert_eq!(open, None, "{cause}: {command}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_no_name_reaches_a_shell() {
+        let mut end = termination("web");
+        end.outcome.cause = Cause::Killed;
+        assert!(command(&end).is_some());
+        for pod in ["", "a b", "$(reboot)", "a;b", "-rf", "a\nb"] {
+            end.pod = pod.into();
+            assert_eq!(command(&end), None, "{pod:?}");
+        }
+    }
 }
