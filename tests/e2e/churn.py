@@ -51,6 +51,14 @@ def expected(path):
     return found
 
 
+def build(place):
+    """Builds the generator and returns its path."""
+    binary = str(place / "churn-generator")
+    subprocess.run(["go", "build", "-o", binary, "./churn"], cwd=folder(), check=True, timeout=900,
+                   env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    return binary
+
+
 def compare(truth, exporter):
     """Prints what differs; returns how many keys do."""
     names = {f"{PREFIX}-{number}" for number in range(NAMESPACES)}
@@ -63,12 +71,11 @@ def compare(truth, exporter):
     return len(rows)
 
 
-def remove(cluster):
+def remove(cluster, prefix=PREFIX, namespaces=NAMESPACES):
     """Removes the generator's namespaces; its pods have no kubelet that would end them."""
-    for number in range(NAMESPACES):
-        name = f"{PREFIX}-{number}"
-        cluster.kubectl("-n", name, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false",
-                        check=False, timeout=600)
+    for number in range(namespaces):
+        name = f"{prefix}-{number}"
+        cluster.request("DELETE", f"/api/v1/namespaces/{name}/pods", {"gracePeriodSeconds": 0})
         cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
 
@@ -80,9 +87,7 @@ def run():
     parser.add_argument("--seconds", type=int, default=30)
     options = parser.parse_args()
     cluster, place = Cluster(), scratch("churn")
-    binary = str(place / "churn-generator")
-    subprocess.run(["go", "build", "-o", binary, "./churn"], cwd=folder(), check=True, timeout=900,
-                   env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    binary = build(place)
     manager, exporter = cluster.stop("kube-controller-manager"), None
     try:
         generate(cluster, binary, "--pods", str(options.pods), "--only", "create")

@@ -43,15 +43,19 @@ def parse(text):
 
 
 class Exporter:
-    """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line."""
+    """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line.
 
-    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug", port=None):
+    With a build of the feature `fault-points`, `fault` (NAME:N) is where it ends itself."""
+
+    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug", port=None, fault=None):
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EXITCODE_")}
         if kubeconfig:
             environment["KUBECONFIG"] = str(kubeconfig)
+        if fault:
+            environment["EXITCODE_FAULT_POINT"] = fault
         command = [binary(), *arguments]
         if "demo" not in arguments:
             command += ["--log-format", "json", "--log-level", level]
