@@ -232,8 +232,9 @@ impl Core {
         self.published.own.set_pending(self.state.pending_terminations());
     }
 
+    /// Nothing is saved in the middle of the first list: what it has not shown yet would pass for new.
     fn save_at(&self) -> Option<tokio::time::Instant> {
-        self.saver.as_ref().filter(|_| self.unsaved)?.due()
+        self.saver.as_ref().filter(|_| self.unsaved && self.state.has_listed())?.due()
     }
 
     fn save(&mut self) {
@@ -277,7 +278,9 @@ impl Core {
                 let outcome = written(&mut self.saver).await;
                 self.written(outcome);
             }
-            self.save();
+            if self.state.has_listed() {
+                self.save();
+            }
             if self.saver.as_ref().is_some_and(|saver| saver.due().is_none()) {
                 let outcome = written(&mut self.saver).await;
                 self.written(outcome);

@@ -271,3 +271,6 @@ fn read(file: &StateFile, cluster: Option<&str>, mut kept: Kept) -> Result<Optio
     file.rows(|row| kept.restore(&row)).map_err(damaged)?;
     Ok(Some((kept, about)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,9 @@
 #![cfg(test)]
 #![allow(clippy::unwrap_used)] // in the helpers, too
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use exitcode_exporter::sim::{
     StreamFault, Verb,
 };
 use exitcode_exporter::watch::MAX_REQUESTS_IN_TEN_MINUTES;
+use support::scrape;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
@@ -61,28 +63,11 @@ impl Rig {
     }
 
     async fn get(&self, path: &'static str) -> (u16, String) {
-        let address = self.address;
-        let answer = tokio::task::spawn_blocking(move || {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
-            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
-        });
-        let answer = answer.await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        scrape::get(self.address, path, "").await
     }
 
     async fn metrics(&self) -> BTreeMap<String, u64> {
-        let (_, text) = self.get("/metrics").await;
-        let line = |line: &str| {
-            let (name, value) = line.rsplit_once(' ')?;
-            // Gauges read as "1.0".
-            Some((name.to_owned(), value.trim_end_matches(".0").parse().ok()?))
-        };
-        text.lines().filter(|line| !line.starts_with('#')).filter_map(line).collect()
+        scrape::numbers(&self.get("/metrics").await.1)
     }
 
     /// What was not counted as it was done.

@@ -12,6 +12,7 @@ use exitcode_exporter::pod::{Event, Pod};
 use exitcode_exporter::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use support::disk::Disk;
 use support::pods::{PodBuilder, START, pod};
 use support::recording::{counts, merged};
 use support::reference::{Counted, Reference};
@@ -253,6 +254,11 @@ struct Watched {
     effects: Vec<Effect>,
     listed: bool,
     seen: BTreeMap<String, PodBuilder>,
+    /// What is saved, and how many effects were by then.
+    disk: Disk,
+    saved: usize,
+    /// Every so many steps the process dies.
+    crash_every: Option<usize>,
 }
 
 impl Watched {
@@ -264,7 +270,31 @@ impl Watched {
             effects: Vec::new(),
             listed: false,
             seen: BTreeMap::new(),
+            disk: Disk::default(),
+            saved: 0,
+            crash_every: None,
         }
+    }
+
+    /// With saved state, and a crash every so many steps.
+    fn crashing(every: usize) -> Self {
+        let mut watched = Self { crash_every: Some(every), ..Self::new() };
+        watched.state.track();
+        watched
+    }
+
+    fn save(&mut self) {
+        self.disk.save(&mut self.state);
+        self.saved = self.effects.len();
+    }
+
+    /// What was not saved was not shown either; another process goes on from what was.
+    fn crash(&mut self) {
+        self.effects.truncate(self.saved);
+        let options = Options { scopes: 1, events: true, ..Options::default() };
+        let (state, effects) = self.disk.restore(options, self.now);
+        self.state = state;
+        self.effects.extend(effects);
     }
 
     fn apply(&mut self, input: Input) {
@@ -358,6 +388,7 @@ fn run(steps: &[Step], loss: u8, watched: &mut Watched) -> Totals {
                 }
             }
             watched.lists(&machines.iter().map(|machine| machine.object(true)).collect::<Vec<_>>());
+            watched.save();
             for run in machines.iter().flat_map(|machine| &machine.containers) {
                 baseline.ends += run.ends();
                 baseline.restarts += run.newest();
@@ -396,6 +427,15 @@ fn run(steps: &[Step], loss: u8, watched: &mut Watched) -> Totals {
         }
         if index < split {
             continue;
+        }
+        if let Some(every) = watched.crash_every {
+            if code % 3 == 0 {
+                watched.save();
+            }
+            if index % every == 0 {
+                watched.crash();
+                watched.lists(&machines.iter().map(|machine| machine.object(true)).collect::<Vec<_>>());
+            }
         }
         let object = machines[place].object(sight % 2 == 0);
         cut = cut.saturating_sub(1);
@@ -448,6 +488,22 @@ proptest! {
             prop_assert_eq!(watched.effects.len(), before);
         }
         prop_assert_eq!(totals[0], totals[1]);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(200))]
+
+    /// A pod that comes and goes while nobody looks leaves no trace, so none does here.
+    #[test]
+    fn a_crash_at_any_moment_loses_and_invents_nothing(
+        steps in prop::collection::vec(any::<Step>(), 8..120),
+        every in 1_usize..12,
+    ) {
+        let steps: Vec<Step> = steps.into_iter().map(|(a, b, c, d)| (if a % 16 == 13 { 0 } else { a }, b, c, d)).collect();
+        let mut watched = Watched::crashing(every);
+        let truth = run(&steps, 0, &mut watched);
+        prop_assert_eq!((watched.ends(), watched.restarts()), (truth.ends, truth.restarts));
     }
 }
 

@@ -16,6 +16,7 @@ use redb::{
 
 use super::about::About;
 use super::fault;
+use super::saver::quietly;
 use crate::rows::{Batch, Row, Unreadable};
 use crate::time::Timestamp;
 
@@ -46,6 +47,10 @@ pub enum FileError {
     /// Someone else wrote to it since.
     #[error("another exporter has written to it")]
     Taken,
+}
+
+impl FileError {
+    const CLOSED: Self = Self::Taken;
 }
 
 /// What can't be the file's fault but the disk's, or the other way round.
@@ -162,7 +167,8 @@ impl StorageBackend for Disk {
 /// An open file.
 #[derive(Debug)]
 pub struct StateFile {
-    database: Database,
+    /// `None` only while it is dropped.
+    database: Option<Database>,
     path: PathBuf,
     /// Its length after it was opened or compacted.
     compact: u64,
@@ -184,7 +190,7 @@ impl StateFile {
             return Err(FileError::Damaged("its checksums are wrong".to_owned()));
         }
         let compact = length(path);
-        Ok(Self { database, path: path.to_owned(), compact })
+        Ok(Self { database: Some(database), path: path.to_owned(), compact })
     }
 
     /// Opens a copy of the file in memory: for one that can be read but not written.
@@ -209,7 +215,7 @@ impl StateFile {
         if !database.check_integrity()? {
             return Err(FileError::Damaged("its checksums are wrong".to_owned()));
         }
-        Ok(Self { database, path: path.to_owned(), compact: 0 })
+        Ok(Self { database: Some(database), path: path.to_owned(), compact: 0 })
     }
 
     /// What the file says about itself; `None` for a new one.
@@ -217,7 +223,7 @@ impl StateFile {
     /// # Errors
     /// If it can't be read.
     pub fn about(&self) -> Result<Option<About>, FileError> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let table = match read.open_table(ABOUT) {
             Ok(table) => table,
             Err(TableError::TableDoesNotExist(_)) => return Ok(None),
@@ -232,7 +238,7 @@ impl StateFile {
     /// # Errors
     /// If one can't be read.
     pub fn rows(&self, mut take: impl FnMut(Row<'_>) -> Result<(), Unreadable>) -> Result<(), FileError> {
-        let read = self.database.begin_read()?;
+        let read = self.database()?.begin_read()?;
         let table = match read.open_table(ROWS) {
             Ok(table) => table,
             Err(TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -251,7 +257,7 @@ impl StateFile {
     /// If the disk fails. The file must be opened again then.
     pub fn write(&mut self, batch: &Batch, about: &About) -> Result<(), FileError> {
         fault::point("before-write");
-        let mut transaction = self.database.begin_write()?;
+        let mut transaction = self.database()?.begin_write()?;
         transaction.set_two_phase_commit(true);
         {
             let mut rows = transaction.open_table(ROWS)?;
@@ -281,14 +287,26 @@ impl StateFile {
             return Ok(());
         }
         fault::point("before-compaction");
-        self.database.compact()?;
+        self.database.as_mut().ok_or(FileError::CLOSED)?.compact()?;
         self.compact = length(&self.path);
         Ok(())
+    }
+
+    fn database(&self) -> Result<&Database, FileError> {
+        self.database.as_ref().ok_or(FileError::CLOSED)
     }
 
     /// Its length in bytes.
     pub fn len(&self) -> u64 {
         length(&self.path)
+    }
+}
+
+/// redb writes once more when it closes, and panics where the file contradicts itself.
+impl Drop for StateFile {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        let _ = quietly(|| drop(database));
     }
 }
 
