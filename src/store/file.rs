@@ -24,8 +24,8 @@ use crate::time::Timestamp;
 pub const NAME: &str = "state.redb";
 /// What redb may keep of the file in memory.
 const CACHE: usize = 4 << 20;
-/// A smaller file is never compacted.
-const SMALL: u64 = 16 << 20;
+/// A smaller file is never compacted; tests that end the process at points of it can't wait for that much.
+const SMALL: u64 = if cfg!(feature = "fault-points") { 1 << 20 } else { 16 << 20 };
 /// The largest file that is read into memory when it can't be written.
 const LARGEST_COPY: u64 = 1 << 30;
 
