@@ -24,8 +24,14 @@ use crate::time::Timestamp;
 pub const NAME: &str = "state.redb";
 /// What redb may keep of the file in memory.
 const CACHE: usize = 4 << 20;
-/// A smaller file is never compacted; tests that end the process at points of it can't wait for that much.
-const SMALL: u64 = if cfg!(feature = "fault-points") { 1 << 20 } else { 16 << 20 };
+/// A smaller file is never compacted.
+const SMALL: u64 = if OFTEN { 0 } else { 16 << 20 };
+/// A larger one is when so much of it is free, which is asked once in so many writes: the answer takes a walk
+/// through the whole file.
+const FREE: u64 = if OFTEN { 1 } else { 3 };
+const ASK_EVERY: u32 = if OFTEN { 3 } else { 3_600 };
+/// Tests that end the process while the file is compacted can't wait until it needs that.
+const OFTEN: bool = cfg!(feature = "fault-points");
 /// The largest file that is read into memory when it can't be written.
 const LARGEST_COPY: u64 = 1 << 30;
 
@@ -170,8 +176,8 @@ pub struct StateFile {
     /// `None` only while it is dropped.
     database: Option<Database>,
     path: PathBuf,
-    /// Its length after it was opened or compacted.
-    compact: u64,
+    /// Writes since it was opened.
+    writes: u32,
 }
 
 impl StateFile {
@@ -189,8 +195,7 @@ impl StateFile {
         if !database.check_integrity()? {
             return Err(FileError::Damaged("its checksums are wrong".to_owned()));
         }
-        let compact = length(path);
-        Ok(Self { database: Some(database), path: path.to_owned(), compact })
+        Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
     /// Opens a copy of the file in memory: for one that can be read but not written.
@@ -215,7 +220,7 @@ impl StateFile {
         if !database.check_integrity()? {
             return Err(FileError::Damaged("its checksums are wrong".to_owned()));
         }
-        Ok(Self { database: Some(database), path: path.to_owned(), compact: 0 })
+        Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
     /// What the file says about itself; `None` for a new one.
@@ -278,18 +283,26 @@ impl StateFile {
         Ok(())
     }
 
-    /// Gives back what the file does not need, once it has doubled.
+    /// Gives back what the file does not need any more, once that is most of it.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn compact(&mut self) -> Result<(), FileError> {
-        if length(&self.path) < SMALL.max(2 * self.compact) {
-            return Ok(());
+        let due = self.writes.is_multiple_of(ASK_EVERY) && length(&self.path) >= SMALL;
+        self.writes = self.writes.wrapping_add(1);
+        if due && length(&self.path) >= FREE * self.used()? {
+            fault::point("before-compaction");
+            self.database.as_mut().ok_or(FileError::CLOSED)?.compact()?;
         }
-        fault::point("before-compaction");
-        self.database.as_mut().ok_or(FileError::CLOSED)?.compact()?;
-        self.compact = length(&self.path);
         Ok(())
+    }
+
+    /// How many bytes of the file are in use.
+    fn used(&self) -> Result<u64, FileError> {
+        let transaction = self.database()?.begin_write()?;
+        let stats = transaction.stats()?;
+        transaction.abort()?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
     fn database(&self) -> Result<&Database, FileError> {
