@@ -17,6 +17,7 @@ use crate::log::{LogFormat, LogLevel};
 use crate::publish::PublishOptions;
 use crate::runbook::Runbooks;
 use crate::series::SeriesOptions;
+use crate::server::{Access, AccessError};
 use crate::text::clean;
 
 /// Where the exporter listens if nothing else is said.
@@ -70,6 +71,14 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub listen_address: Vec<ListenAddress>,
+
+    /// File with TLS, users and headers, in the format of the Prometheus exporter-toolkit.
+    #[arg(long = "web.config.file", global = true, value_name = "FILE", env = "EXITCODE_WEB_CONFIG_FILE")]
+    pub web_config_file: Option<PathBuf>,
+
+    /// Who may read: with kubernetes, those whose token the cluster knows and who may get the path.
+    #[arg(long, global = true, value_name = "kubernetes", env = "EXITCODE_AUTH")]
+    pub auth: Option<Auth>,
 
     /// Form of the log on standard error.
     #[arg(long, global = true, value_name = "FORMAT", env = "EXITCODE_LOG_FORMAT", default_value = "text")]
@@ -149,6 +158,13 @@ pub struct Options {
     pub runbook_url: RunbookUrl,
 }
 
+/// How those prove who they are who want to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// By a bearer token, which the API server is asked about.
+    Kubernetes,
+}
+
 /// What to do instead of running the exporter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -185,6 +201,11 @@ impl Options {
         let explain = |error: clap::Error| explain(&error, &arguments);
         let matches = command.try_get_matches_from(&arguments).map_err(explain)?;
         let options = Self::from_arg_matches(&matches).map_err(explain)?;
+        if options.command == Some(Command::Demo) && options.auth.is_some() {
+            return Err(NoOptions::Wrong(
+                "--auth kubernetes needs a cluster: the demo's knows no tokens".to_owned(),
+            ));
+        }
         values::check_distinct(&options.copy_label).map_err(|error| NoOptions::Wrong(error.to_string()))?;
         Ok(options)
     }
@@ -216,9 +237,17 @@ impl Options {
         self.copy_label.iter().map(|label| label.key.clone()).collect()
     }
 
-    /// What concerns publishing.
+    /// Who may read. It reads files.
+    ///
+    /// # Errors
+    /// If the web configuration can't be used.
+    pub fn access(&self) -> Result<Access, AccessError> {
+        Access::new(self.web_config_file.as_deref(), self.auth == Some(Auth::Kubernetes))
+    }
+
+    /// What concerns publishing. Messages, which may hold log lines, are shown where all readers are `authenticated`.
     #[must_use]
-    pub fn publish(&self) -> PublishOptions {
+    pub fn publish(&self, authenticated: bool) -> PublishOptions {
         PublishOptions {
             series: SeriesOptions {
                 copy_labels: self.copy_label.iter().map(|label| label.name.clone()).collect(),
@@ -228,7 +257,7 @@ impl Options {
             },
             zero_for: self.zero_for(),
             openmetrics_created: self.openmetrics_created,
-            show_messages: self.show_messages,
+            show_messages: self.show_messages || authenticated,
             runbooks: Runbooks::new(&self.runbook_url.0),
         }
     }

@@ -54,6 +54,7 @@ pub struct Watches {
     pod_stats: Arc<Stats>,
     event_stats: Arc<Stats>,
     core: core::Options,
+    node_events: bool,
     clock: Clock,
 }
 
@@ -77,6 +78,7 @@ impl Watches {
                 scopes: u16::try_from(scopes.len()).unwrap_or(u16::MAX),
                 events: options.events,
             },
+            node_events: options.events && sees_node_events(&namespaces),
             clock,
         };
         for (index, namespace) in scopes.iter().enumerate() {
@@ -134,15 +136,21 @@ impl Watches {
             }),
             owners: Arc::new(move || owner_snapshot(&owners)),
             state,
+            node_events: self.node_events,
         }
     }
+}
+
+/// Whether the namespace of events about nodes is watched; none means all.
+fn sees_node_events(namespaces: &[String]) -> bool {
+    namespaces.is_empty() || namespaces.iter().any(|name| name == NODE_EVENTS)
 }
 
 fn say_what_is_missing(options: &Options, namespaces: &[String]) {
     let effect = "causes that only an event can tell fall back to status and history";
     if !options.events {
         tracing::info!(effect, "events are not watched");
-    } else if !namespaces.is_empty() && !namespaces.iter().any(|name| name == NODE_EVENTS) {
+    } else if !sees_node_events(namespaces) {
         tracing::info!(
             namespace = NODE_EVENTS,
             effect = "an out-of-memory kill by the node without the runtime's word reads killed",

@@ -21,7 +21,7 @@ fn wrong(arguments: &[&str]) -> String {
 fn defaults() {
     let options = read(&[]).unwrap();
     assert_eq!(options.command, None);
-    assert_eq!(options.publish(), PublishOptions::default());
+    assert_eq!(options.publish(false), PublishOptions::default());
     assert_eq!(
         (options.events, options.log_format, options.log_level),
         (true, LogFormat::Text, LogLevel::Info)
@@ -33,6 +33,7 @@ fn defaults() {
 
 #[test]
 fn every_option_is_read() {
+    assert_eq!(read(&["--auth=kubernetes"]).unwrap().auth, Some(Auth::Kubernetes));
     let options = read(&[
         "demo",
         "--kubeconfig=/tmp/config",
@@ -54,10 +55,12 @@ fn every_option_is_read() {
         "--max-series=5",
         "--show-messages",
         "--runbook-url=https://example.org/books",
+        "--web.config.file=/tmp/web.yml",
         "--state-dir=/var/lib/exitcode-exporter",
     ])
     .unwrap();
     assert_eq!(options.command, Some(Command::Demo));
+    assert_eq!((options.web_config_file.clone(), options.auth), (Some("/tmp/web.yml".into()), None));
     assert_eq!(options.kubeconfig, Some("/tmp/config".into()));
     assert_eq!(options.context.as_deref(), Some("prod"));
     assert_eq!(options.watched_namespaces(), ["a", "b", "c"]);
@@ -69,7 +72,7 @@ fn every_option_is_read() {
     assert_eq!(options.state_dir, Some("/var/lib/exitcode-exporter".into()));
     assert_eq!(options.copied_keys(), ["team", "app.kubernetes.io/name"]);
     assert_eq!(
-        options.publish(),
+        options.publish(false),
         PublishOptions {
             series: SeriesOptions {
                 copy_labels: vec!["team".into(), "application".into()],
@@ -105,6 +108,14 @@ fn a_wrong_value_is_one_line_that_names_option_and_value_and_what_is_allowed() {
         (vec!["--listen-address=1.2.3.4.5:1"], format!("invalid value '1.2.3.4.5:1' for '--listen-address <ADDRESS>': {address}")),
         (vec!["--listen-address=a b:1"], format!("invalid value 'a b:1' for '--listen-address <ADDRESS>': {address}")),
         (vec!["--log-format=xml"], "invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]".into()),
+        (
+            vec!["--auth=basic"],
+            "invalid value 'basic' for '--auth <kubernetes>' [possible values: kubernetes]".into(),
+        ),
+        (
+            vec!["demo", "--auth=kubernetes"],
+            "--auth kubernetes needs a cluster: the demo's knows no tokens".into(),
+        ),
         (
             vec!["--log-level=loud"],
             "invalid value 'loud' for '--log-level <LEVEL>' [possible values: error, warn, info, debug, trace]".into(),
@@ -177,6 +188,16 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn messages_are_shown_where_readers_are_authenticated() {
+    for (arguments, shown) in [(&["--auth=kubernetes"][..], true), (&[], false), (&["--show-messages"], true)]
+    {
+        let options = read(arguments).unwrap();
+        let authenticates = options.access().unwrap().authenticates();
+        assert_eq!(options.publish(authenticates).show_messages, shown, "{arguments:?}");
+    }
+}
+
+#[test]
 fn every_option_has_its_variable() {
     for option in Options::command().get_arguments() {
         let Some(long) = option.get_long() else { continue };
@@ -212,7 +233,7 @@ fn names_of_copied_labels() {
 #[ignore = "run by the test of the environment in a process of its own"]
 fn child() {
     let options = match read(&[]) {
-        Ok(options) => format!("{:?} {:?}", options.publish(), options.watched_namespaces()),
+        Ok(options) => format!("{:?} {:?}", options.publish(false), options.watched_namespaces()),
         Err(error) => error.to_string(),
     };
     writeln!(std::io::stdout(), "OPTIONS {options}").unwrap();

@@ -192,9 +192,7 @@ impl StateFile {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, path: path.to_owned() };
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(disk)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
+        check(&mut database)?;
         Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
@@ -217,9 +215,7 @@ impl StateFile {
         copy.write(0, &bytes)?;
         drop(bytes);
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(copy)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
+        check(&mut database)?;
         Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
@@ -321,6 +317,13 @@ impl Drop for StateFile {
         let database = self.database.take();
         let _ = quietly(|| drop(database));
     }
+}
+
+/// Checks all checksums. That something was put right (which pages are free, after a crash) is no damage: what could
+/// not be is an error.
+fn check(database: &mut Database) -> Result<(), FileError> {
+    let _as_it_was = database.check_integrity()?;
+    Ok(())
 }
 
 fn length(path: &Path) -> u64 {
