@@ -76,6 +76,8 @@ pub struct Sources {
     pub owners: Arc<dyn Fn() -> OwnerSnapshot + Send + Sync>,
     /// The saved state, where there is one.
     pub state: Option<Arc<StateHealth>>,
+    /// Whether events about nodes are among those that are watched.
+    pub node_events: bool,
 }
 
 /// Nothing watched, nothing looked up: for tests and until there is a cluster.
@@ -86,6 +88,7 @@ impl Default for Sources {
             watches: Arc::new(move || vec![idle("events"), idle("pods")]),
             owners: Arc::new(OwnerSnapshot::default),
             state: None,
+            node_events: false,
         }
     }
 }
@@ -121,6 +124,9 @@ impl Collector for External {
             &watches,
             |w| w.last_event.map_or(0.0, Timestamp::as_seconds),
         )?;
+        let help = "Whether events about nodes are watched: they tell of kills for want of memory on a node.";
+        let node_events = encoder.encode_descriptor("node_events_watched", help, None, MetricType::Gauge)?;
+        ConstGauge::new(i64::from(self.sources.node_events)).encode(node_events)?;
         let undecodable =
             watches.iter().map(|w| ([("resource", w.resource)], w.undecodable)).collect::<Vec<_>>();
         counters(&mut encoder, "undecodable_objects", "Objects that could not be decoded", &undecodable)?;

@@ -56,6 +56,7 @@ fn some() -> (Series, OwnMetrics) {
             vec![pods, WatchSnapshot { resource: "events", ..WatchSnapshot::default() }]
         }),
         state: None,
+        node_events: true,
         owners: Arc::new(|| OwnerSnapshot { found: 5, forbidden: 1, ..OwnerSnapshot::default() }),
     });
     own.set_pods(12);

@@ -25,7 +25,13 @@ pub const NAME: &str = "state.redb";
 /// What redb may keep of the file in memory.
 const CACHE: usize = 4 << 20;
 /// A smaller file is never compacted.
-const SMALL: u64 = 16 << 20;
+const SMALL: u64 = if OFTEN { 0 } else { 16 << 20 };
+/// A larger one is when so much of it is free, which is asked once in so many writes: the answer takes a walk
+/// through the whole file.
+const FREE: u64 = if OFTEN { 1 } else { 3 };
+const ASK_EVERY: u32 = if OFTEN { 3 } else { 3_600 };
+/// Tests that end the process while the file is compacted can't wait until it needs that.
+const OFTEN: bool = cfg!(feature = "fault-points");
 /// The largest file that is read into memory when it can't be written.
 const LARGEST_COPY: u64 = 1 << 30;
 
@@ -170,8 +176,8 @@ pub struct StateFile {
     /// `None` only while it is dropped.
     database: Option<Database>,
     path: PathBuf,
-    /// Its length after it was opened or compacted.
-    compact: u64,
+    /// Writes since it was opened.
+    writes: u32,
 }
 
 impl StateFile {
@@ -186,11 +192,8 @@ impl StateFile {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, path: path.to_owned() };
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(disk)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
-        let compact = length(path);
-        Ok(Self { database: Some(database), path: path.to_owned(), compact })
+        check(&mut database)?;
+        Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
     /// Opens a copy of the file in memory: for one that can be read but not written.
@@ -212,10 +215,8 @@ impl StateFile {
         copy.write(0, &bytes)?;
         drop(bytes);
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(copy)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
-        Ok(Self { database: Some(database), path: path.to_owned(), compact: 0 })
+        check(&mut database)?;
+        Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
     /// What the file says about itself; `None` for a new one.
@@ -278,18 +279,26 @@ impl StateFile {
         Ok(())
     }
 
-    /// Gives back what the file does not need, once it has doubled.
+    /// Gives back what the file does not need any more, once that is most of it.
     ///
     /// # Errors
     /// If the disk fails.
     pub fn compact(&mut self) -> Result<(), FileError> {
-        if length(&self.path) < SMALL.max(2 * self.compact) {
-            return Ok(());
+        let due = self.writes.is_multiple_of(ASK_EVERY) && length(&self.path) >= SMALL;
+        self.writes = self.writes.wrapping_add(1);
+        if due && length(&self.path) >= FREE * self.used()? {
+            fault::point("before-compaction");
+            self.database.as_mut().ok_or(FileError::CLOSED)?.compact()?;
         }
-        fault::point("before-compaction");
-        self.database.as_mut().ok_or(FileError::CLOSED)?.compact()?;
-        self.compact = length(&self.path);
         Ok(())
+    }
+
+    /// How many bytes of the file are in use.
+    fn used(&self) -> Result<u64, FileError> {
+        let transaction = self.database()?.begin_write()?;
+        let stats = transaction.stats()?;
+        transaction.abort()?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
     fn database(&self) -> Result<&Database, FileError> {
@@ -308,6 +317,13 @@ impl Drop for StateFile {
         let database = self.database.take();
         let _ = quietly(|| drop(database));
     }
+}
+
+/// Checks all checksums. That something was put right (which pages are free, after a crash) is no damage: what could
+/// not be is an error.
+fn check(database: &mut Database) -> Result<(), FileError> {
+    let _as_it_was = database.check_integrity()?;
+    Ok(())
 }
 
 fn length(path: &Path) -> u64 {

@@ -270,6 +270,29 @@ fn what_another_exporter_wrote_meanwhile_is_not_written_over() {
     assert_eq!(resumed(&folder, 4).1, 15);
 }
 
+/// What goes is given back: not at once, but after a start, and then once in an hour.
+#[test]
+fn a_file_that_is_mostly_free_shrinks() {
+    let folder = Folder::new("shrinks");
+    let size = || fs::metadata(folder.file()).unwrap().len();
+    let large = |value: Option<&String>| {
+        let mut batch = Batch::default();
+        (0..80_000_u64).for_each(|number| batch.set(Table::Gone, &number, value));
+        batch
+    };
+    let mut begun = begin(&folder, 1);
+    begun.store.write(&large(Some(&"x".repeat(300))), &about(1)).unwrap();
+    let full = size();
+    assert!(full > 24 << 20, "{full}");
+    begun.store.write(&large(None), &about(1)).unwrap();
+    drop(begun);
+    let mut begun = begin(&folder, 2);
+    begun.store.write(&filled(5).1, &about(2)).unwrap();
+    assert!(size() < full / 4, "{} of {full}", size());
+    drop(begun);
+    assert_eq!(resumed(&folder, 3).1, 5);
+}
+
 /// Two pods, one of a Job and one that is gone, an end that waits, and an event about a pod and one about a node.
 fn inputs() -> Vec<Input> {
     let pod = |uid: &str, state: serde_json::Value| {

@@ -514,14 +514,21 @@ def press(test, scenarios):
     try:
         cluster.restart("kubelet")
         try:
-            until("an eviction", 60, lambda: any(
-                p["status"].get("reason") == "Evicted" for p in cluster.pods(NAMESPACE)), every=1)
+            # The reason comes before the end: a kubelet restarted between them can't find the container any more.
+            until("an eviction", 90, lambda: any(evicted(p) for p in cluster.pods(NAMESPACE)), every=1)
         except Failed:
             raise Skip("the kubelet evicted nothing at a threshold of 99 % memory") from None
     finally:
         config.write_text(before)
         cluster.restart("kubelet")
         cluster.kubectl("taint", "node", "node-1", "node.kubernetes.io/memory-pressure-", check=False)
+
+
+def evicted(pod):
+    """Whether the pod is evicted, and its containers have ended."""
+    status = pod["status"]
+    ended = all("terminated" in entry["state"] for entry in status.get("containerStatuses", []))
+    return status.get("reason") == "Evicted" and ended
 
 
 def shrink(test, scenarios):

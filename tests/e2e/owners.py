@@ -77,7 +77,7 @@ class Cast:
 
 def role(cluster, change=lambda rules: rules, extra=()):
     """Grants the shipped ClusterRole's rules, changed, to an account of its own."""
-    shipped = cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", str(PROJECT / "deploy" / "clusterrole.yaml"))
+    shipped = cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", str(PROJECT / "deploy" / "base" / "clusterrole.yaml"))
     rules = change(json.loads(shipped)["rules"]) + list(extra)
     cluster.apply(json.dumps({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": ACCOUNT},
