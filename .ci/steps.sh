@@ -71,6 +71,13 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# The exporter with points at which tests end it, as $faulty; the build without them is back in its place afterwards.
+faulty=$out/exitcode-exporter-faults
+build_faulty() {
+  cargo build --release --locked --features fault-points --bin exitcode-exporter --example simulated-api-server &&
+    cp target/release/exitcode-exporter "$faulty" && cargo build --release --locked
+}
+
 # Why no real cluster can be had here; empty if it can.
 no_cluster_because() {
   if [ ! -x "$cluster/up" ]; then echo "there is no $cluster/up"

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use exitcode_exporter::options::{Command, NoOptions, Options};
 use exitcode_exporter::server::Access;
-use exitcode_exporter::{demo, exporter, log, server, watch};
+use exitcode_exporter::{demo, exporter, log, report, server, watch};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_env = "musl")]
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let log = log::init(options.log_format, options.log_level);
+    let log = log::init(options.log_format, options.logged());
     let result = start(&options, access);
     // What was logged stands before the last word.
     drop(log);
@@ -57,16 +57,20 @@ fn start(options: &Options, access: Access) -> anyhow::Result<()> {
 }
 
 async fn run(options: &Options, access: Access) -> anyhow::Result<()> {
+    let simulated = match &options.command {
+        Some(Command::Report(what)) => return Ok(report::print(options, what).await?),
+        Some(Command::Demo) => true,
+        None => false,
+    };
     let listeners = server::bind(&options.listen_addresses())?;
     let stop = told_to_stop()?;
-    match options.command {
-        None => {
-            let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
-            tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-            let access = access.asking(&client)?;
-            exporter::run(client, options, access, listeners, stop).await?;
-        }
-        Some(Command::Demo) => demo::run(options, access, listeners, stop).await?,
+    if simulated {
+        demo::run(options, access, listeners, stop).await?;
+    } else {
+        let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+        let access = access.asking(&client)?;
+        exporter::run(client, options, access, listeners, stop).await?;
     }
     tracing::info!("stopped");
     Ok(())

@@ -78,6 +78,8 @@ pub struct State {
     pub(super) swept: Timestamp,
     /// Static pods among the pods whose mirror is gone.
     pub(super) absent: usize,
+    /// What the first look at a pod shows counts, too: there is no second one.
+    pub(super) first_look_counts: bool,
 }
 
 impl State {
@@ -98,6 +100,7 @@ impl State {
             input: 0,
             swept: Timestamp::default(),
             absent: 0,
+            first_look_counts: false,
         }
     }
 

@@ -154,7 +154,7 @@ fn a_wrong_value_is_one_line_that_names_option_and_value_and_what_is_allowed() {
         (vec!["--pod-label=yes"], "unexpected value 'yes' for '--pod-label' found; no more were expected".into()),
         (vec!["--max-serie=1"], "unexpected argument '--max-serie' found; a similar argument exists: '--max-series'".into()),
         (vec!["--state-dir=/dev/null"], "invalid value '/dev/null' for '--state-dir <DIR>': not a directory".into()),
-        (vec!["report"], "unrecognized subcommand 'report'".into()),
+        (vec!["rapport"], "unrecognized subcommand 'rapport'; a similar subcommand exists: 'report'".into()),
         (vec!["--max-series"], "a value is required for '--max-series <N>' but none was supplied".into()),
         (
             vec!["--max-series=1", "--max-series=2"],
@@ -207,6 +207,51 @@ fn every_option_has_its_variable() {
         let expected = format!("EXITCODE_{}", long.to_uppercase().replace(['-', '.'], "_"));
         assert_eq!(option.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
         assert!(option.is_global_set(), "{long} may stand after the subcommand too");
+    }
+}
+
+#[test]
+fn every_option_of_the_report_has_its_variable_but_for_kubectl_s_own() {
+    let command = Options::command();
+    let report = command.get_subcommands().find(|command| command.get_name() == "report").unwrap();
+    for option in report.get_arguments() {
+        let Some(long) = option.get_long() else { continue };
+        let expected = match long {
+            "help" | "namespace" | "all-namespaces" => None,
+            long => Some(format!("EXITCODE_REPORT_{}", long.to_uppercase().replace('-', "_"))),
+        };
+        assert_eq!(option.get_env().and_then(|env| env.to_str()), expected.as_deref());
+    }
+}
+
+#[test]
+fn by_the_name_of_a_plugin_it_is_the_report() {
+    for (name, plugin) in [
+        ("kubectl-exitcode", true),
+        ("/usr/local/bin/kubectl-exitcode", true),
+        ("kubectl-exitcode.exe", true),
+        ("exitcode-exporter", false),
+        ("kubectl-exitcodes", false),
+        ("", false),
+    ] {
+        let read = Options::read([OsString::from(name)]).unwrap();
+        let expected = Report { plugin, ..Report::default() };
+        assert_eq!(read.command, plugin.then_some(Command::Report(expected)), "{name:?}");
+    }
+}
+
+#[test]
+fn the_report_s_help_shows_its_own_options_and_what_concerns_it() {
+    for (program, arguments, usage) in [
+        ("exitcode-exporter", vec!["report", "--help"], "exitcode-exporter report [OPTIONS]"),
+        ("kubectl-exitcode", vec!["--help"], "kubectl exitcode [OPTIONS]"),
+    ] {
+        let arguments = std::iter::once(program).chain(arguments).map(OsString::from);
+        let Err(NoOptions::Asked(text)) = Options::read(arguments) else { panic!("no help") };
+        assert!(text.contains(usage), "{text}");
+        let place = |option: &str| text.find(option);
+        assert!(place("--by").is_some() && place("--by") < place("--kubeconfig"), "{text}");
+        assert_eq!((place("--max-series"), place("--listen-address")), (None, None), "{text}");
     }
 }
 
