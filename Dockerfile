@@ -14,10 +14,12 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends musl-tools \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# Paths of the builder and the clock leave no trace in the binary.
+# Paths of the builder and the clock leave no trace in the binary. On arm64 the crates with C would look for a compiler
+# that Debian calls musl-gcc.
 ARG SOURCE_DATE_EPOCH=0
 ENV SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH \
     CARGO_INCREMENTAL=0 \
+    CC_aarch64_unknown_linux_musl=musl-gcc \
     RUSTFLAGS="--remap-path-prefix=/usr/local/rustup=/rust --remap-path-prefix=/usr/local/cargo=/cargo" \
     CFLAGS="-ffile-prefix-map=/usr/local/cargo=/cargo"
 # The toolchain and the target before anything that changes often.

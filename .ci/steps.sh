@@ -1,9 +1,11 @@
+# shellcheck shell=bash
 # Sourced by run and soak: named steps with their time, background builds, a real cluster, and an end that leaves nothing running.
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-cd "$project"
+cd "$project" || exit
 shared=${EXITCODE_SHARED:-$project/../shared}
 cluster=${EXITCODE_CLUSTER:-$shared/cluster}
+# shellcheck disable=SC2034 # used by who sources this
 tools=${EXITCODE_TOOLS:-$shared/tools}
 cluster_state=${EXITCODE_CLUSTER_DIR:-$HOME/.cache/exitcode-cluster}
 out=${EXITCODE_E2E_OUTPUT:-$(mktemp -d -t exitcode-ci-XXXXXX)}
@@ -69,6 +71,13 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# The exporter with points at which tests end it, as $faulty; the build without them is back in its place afterwards.
+faulty=$out/exitcode-exporter-faults
+build_faulty() {
+  cargo build --release --locked --features fault-points --bin exitcode-exporter --example simulated-api-server &&
+    cp target/release/exitcode-exporter "$faulty" && cargo build --release --locked
+}
+
 # Why no real cluster can be had here; empty if it can.
 no_cluster_because() {
   if [ ! -x "$cluster/up" ]; then echo "there is no $cluster/up"
@@ -115,6 +124,43 @@ chromium_installed() {
   command -v chromium >/dev/null && return
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || return 1
   { apt-get update -q && apt-get install -q -y --no-install-recommends chromium fonts-nanum; } >"$out/chromium.log" 2>&1 </dev/null
+}
+
+python_is_new() { python3 -c 'import tomllib' 2>/dev/null; }
+
+# audit: what cargo-deny knows, as far as it can know it here. The advisories need their database, which is on GitHub.
+audit() {
+  if ! command -v cargo-deny >/dev/null; then
+    skip "licences, bans, sources (cargo-deny)" "cargo-deny is not installed (.ci/soak installs it)"
+    skip "advisories" "cargo-deny is not installed (.ci/soak installs it)"
+    return
+  fi
+  step "licences, bans, sources (cargo-deny)" cargo deny --locked check licenses bans sources
+  if timeout 20 git ls-remote -q https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then
+    step "advisories" cargo deny --locked check advisories
+  else
+    skip "advisories" "their database can't be reached from here (the workflow audit asks daily)"
+  fi
+}
+
+# lint_scripts: shell scripts by shellcheck, workflows by actionlint, which reads their scripts with shellcheck too.
+lint_scripts() {
+  local actionlint scripts=()
+  if ! command -v shellcheck >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -q && apt-get install -q -y --no-install-recommends shellcheck; } >"$out/shellcheck.log" 2>&1 </dev/null || true
+  fi
+  if command -v shellcheck >/dev/null; then
+    mapfile -t scripts < <(git ls-files | xargs -d '\n' grep -lE '^(#!.*\b(ba)?sh$|# shellcheck shell=)')
+    step "shell scripts" shellcheck -x "${scripts[@]}"
+  else
+    skip "shell scripts" "shellcheck is not installed"
+  fi
+  actionlint=$(PATH="$PATH:${EXITCODE_TOOLS_DIR:-$HOME/.cache/exitcode-tools}" command -v actionlint || true)
+  if [ -n "$actionlint" ]; then
+    step "workflows" "$actionlint"
+  else
+    skip "workflows" "actionlint is not installed (.ci/build-tools builds it)"
+  fi
 }
 
 summary() {

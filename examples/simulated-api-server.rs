@@ -32,6 +32,12 @@ struct Options {
     /// Containers begin to end when so many watches are open.
     #[arg(long, default_value_t = 1)]
     watches: usize,
+    /// Percent of the container ends after which another pod takes the place of the container's pod.
+    #[arg(long, default_value_t = 2)]
+    replaced: u8,
+    /// At Ctrl-C containers end no more and the truth is printed, and the server goes on until the next Ctrl-C.
+    #[arg(long)]
+    linger: bool,
     /// Lets the demo's workloads live, too.
     #[arg(long)]
     workloads: bool,
@@ -48,7 +54,12 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let api = Settings { history: 100_000, ..Settings::default() };
     let mut cluster = Cluster::new(ClusterSettings { api, seed: options.seed, ..ClusterSettings::default() });
-    let settings = LoadSettings { pods: options.pods, seed: options.seed, ..LoadSettings::default() };
+    let settings = LoadSettings {
+        pods: options.pods,
+        seed: options.seed,
+        replaced_percent: options.replaced,
+        ..LoadSettings::default()
+    };
     let mut load = Load::fill(cluster.server().store(), cluster.clock(), settings);
     let served = cluster.server().serve(TcpListener::bind(&options.listen).await?)?;
     let mut out = std::io::stdout();
@@ -74,6 +85,10 @@ async fn main() -> anyhow::Result<()> {
     cluster.stop().await;
     for line in load.truth().lines().into_iter().chain(cluster.truth().lines()) {
         writeln!(out, "{line}")?;
+    }
+    if options.linger {
+        writeln!(out, "end")?;
+        tokio::signal::ctrl_c().await?;
     }
     Ok(())
 }

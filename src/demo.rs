@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::exporter;
 use crate::options::Options;
+use crate::server::Access;
 use crate::sim::{ClusterSettings, demo};
 use crate::watch::{self, ConnectError};
 
@@ -38,6 +39,7 @@ pub enum DemoError {
 /// If one of them can't start, or the exporter dies.
 pub async fn run(
     options: &Options,
+    access: Access,
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), DemoError> {
@@ -48,10 +50,10 @@ pub async fn run(
     let mut cluster = demo::start(ClusterSettings::default()).await?;
     let client = watch::connect_to(cluster.config()?)?;
     let address = listeners.first().and_then(|listener| listener.local_addr().ok());
-    let guide = demo::guide(&base_url(address), &cluster.url());
+    let guide = demo::guide(&base_url(address, access.is_tls()), &cluster.url());
     // Nobody may be reading: that is no reason to end.
     let _ = writeln!(io::stdout(), "{guide}");
-    let exporter = exporter::run(client, options, listeners, shutdown);
+    let exporter = exporter::run(client, options, access, listeners, shutdown);
     let mut exporter = std::pin::pin!(exporter);
     tokio::select! {
         ended = &mut exporter => return Ok(ended?),
@@ -62,10 +64,11 @@ pub async fn run(
     Ok(ended?)
 }
 
-fn base_url(address: Option<SocketAddr>) -> String {
+fn base_url(address: Option<SocketAddr>, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
     match address {
-        Some(address) if !address.ip().is_unspecified() => format!("http://{address}"),
-        Some(address) => format!("http://localhost:{}", address.port()),
-        None => "http://localhost".to_owned(),
+        Some(address) if !address.ip().is_unspecified() => format!("{scheme}://{address}"),
+        Some(address) => format!("{scheme}://localhost:{}", address.port()),
+        None => format!("{scheme}://localhost"),
     }
 }

@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::owners::{OwnerClient, OwnerStats};
 use crate::publish::{Published, Readiness};
 use crate::rows::Batch;
-use crate::server::{self, Limits};
+use crate::server::{self, Access, Limits};
 use crate::sources::Watches;
 use crate::store::{Resuming, SaveOutcome, Saver, StateHealth, Watched, fault};
 use crate::time::Clock;
@@ -44,16 +44,18 @@ pub enum Died {
 pub async fn run(
     client: Client,
     options: &Options,
+    access: Access,
     listeners: Vec<TcpListener>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Died> {
+    access.explain();
     let clock = Clock::start();
     let watches = Watches::new(options, clock);
     let owner_stats = Arc::new(OwnerStats::default());
     let health = options.state_dir.is_some().then(Arc::<StateHealth>::default);
     let own = OwnMetrics::new(watches.sources(&owner_stats, health.clone()));
     let readiness = readiness(watches.readiness(), health.clone());
-    let published = Arc::new(Published::new(options.publish(), own, clock, readiness));
+    let published = Arc::new(Published::new(options.publish(access.authenticates()), own, clock, readiness));
     if health.is_some() {
         published.track();
     }
@@ -72,8 +74,8 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let mut counting = tokio::spawn(exporter.count(stopped.clone()));
     let limits = Limits::default();
-    let router = server::router(published, &limits);
-    let mut serving = tokio::spawn(server::serve(listeners, router, limits, told(stopped)));
+    let router = server::router(published, &limits, access.clone());
+    let mut serving = tokio::spawn(server::serve(listeners, router, limits, access, told(stopped)));
     let died = tokio::select! {
         () = shutdown => None,
         ended = &mut counting => Some(ended.ok().and_then(Result::err).unwrap_or(Died::Task("counting"))),

@@ -41,6 +41,7 @@
 //! | [`store`], [`rows`] | the saved state |
 //! | [`exposition`], [`server`] | the formats, and who may ask for them how often |
 //! | [`options`], [`duration`] | the command line |
+//! | [`report`] | one look at a cluster, for people |
 //! | [`sim`], [`demo`] | a simulated cluster for the demo, the tests and the benchmarks |
 
 pub mod board;
@@ -54,6 +55,7 @@ pub mod options;
 pub mod owners;
 pub mod pod;
 pub mod publish;
+pub mod report;
 pub mod rows;
 pub mod runbook;
 pub mod series;

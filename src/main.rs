@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use exitcode_exporter::options::{Command, NoOptions, Options};
-use exitcode_exporter::{demo, exporter, log, server, watch};
+use exitcode_exporter::server::Access;
+use exitcode_exporter::{demo, exporter, log, report, server, watch};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_env = "musl")]
@@ -24,8 +25,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let log = log::init(options.log_format, options.log_level);
-    let result = start(&options);
+    let access = match options.access() {
+        Ok(access) => access,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let log = log::init(options.log_format, options.logged());
+    let result = start(&options, access);
     // What was logged stands before the last word.
     drop(log);
     match result {
@@ -37,27 +45,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(options: &Options) -> anyhow::Result<()> {
+fn start(options: &Options, access: Access) -> anyhow::Result<()> {
     // One thread: each event is a few microseconds of work, and handing it to another thread costs more than
     // that. Scrapes are encoded on threads of their own.
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().context("cannot start the runtime")?;
-    let result = runtime.block_on(run(options));
+    let result = runtime.block_on(run(options, access));
     // What still blocks (a name look-up) must not keep the process.
     runtime.shutdown_background();
     result
 }
 
-async fn run(options: &Options) -> anyhow::Result<()> {
+async fn run(options: &Options, access: Access) -> anyhow::Result<()> {
+    let simulated = match &options.command {
+        Some(Command::Report(what)) => return Ok(report::print(options, what).await?),
+        Some(Command::Demo) => true,
+        None => false,
+    };
     let listeners = server::bind(&options.listen_addresses())?;
     let stop = told_to_stop()?;
-    match options.command {
-        None => {
-            let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
-            tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-            exporter::run(client, options, listeners, stop).await?;
-        }
-        Some(Command::Demo) => demo::run(options, listeners, stop).await?,
+    if simulated {
+        demo::run(options, access, listeners, stop).await?;
+    } else {
+        let client = watch::connect(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+        let access = access.asking(&client)?;
+        exporter::run(client, options, access, listeners, stop).await?;
     }
     tracing::info!("stopped");
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! A wrong value is one line that names the option (or the variable), the value and what is allowed.
 
+mod report;
 mod values;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use report::{By, Output, Report};
 pub use values::{CopyLabel, InvalidValue, ListenAddress, ListenHost, Namespaces, RunbookUrl};
 
 use crate::duration::PromDuration;
@@ -17,10 +19,25 @@ use crate::log::{LogFormat, LogLevel};
 use crate::publish::PublishOptions;
 use crate::runbook::Runbooks;
 use crate::series::SeriesOptions;
+use crate::server::{Access, AccessError};
 use crate::text::clean;
 
 /// Where the exporter listens if nothing else is said.
 pub const DEFAULT_PORT: u16 = 10137;
+
+/// Where a subcommand's help has the options of all commands.
+const AFTER_OWN: usize = 500;
+/// Options of all commands that concern a report.
+const OF_REPORT: [&str; 8] = [
+    "kubeconfig",
+    "context",
+    "namespaces",
+    "exclude_namespaces",
+    "events",
+    "log_format",
+    "log_level",
+    "runbook_url",
+];
 
 /// Counts why the containers of a Kubernetes cluster ended, for Prometheus.
 ///
@@ -70,6 +87,14 @@ pub struct Options {
         value_delimiter = ','
     )]
     pub listen_address: Vec<ListenAddress>,
+
+    /// File with TLS, users and headers, in the format of the Prometheus exporter-toolkit.
+    #[arg(long = "web.config.file", global = true, value_name = "FILE", env = "EXITCODE_WEB_CONFIG_FILE")]
+    pub web_config_file: Option<PathBuf>,
+
+    /// Who may read: with kubernetes, those whose token the cluster knows and who may get the path.
+    #[arg(long, global = true, value_name = "kubernetes", env = "EXITCODE_AUTH")]
+    pub auth: Option<Auth>,
 
     /// Form of the log on standard error.
     #[arg(long, global = true, value_name = "FORMAT", env = "EXITCODE_LOG_FORMAT", default_value = "text")]
@@ -149,11 +174,27 @@ pub struct Options {
     pub runbook_url: RunbookUrl,
 }
 
+/// How those prove who they are who want to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Auth {
+    /// By a bearer token, which the API server is asked about.
+    Kubernetes,
+}
+
 /// What to do instead of running the exporter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run on a simulated cluster inside this process: no Kubernetes needed.
     Demo,
+    /// Ask a cluster once, and print what has terminated and why.
+    ///
+    /// Lists the pods once (and the events, which tell who killed a container), and keeps nothing. What it shows is what
+    /// the API still shows: at most two records of each container, the two newest, of pods that are still there. Counts
+    /// over time need the exporter; the column RESTARTS tells how often the containers of a row were restarted in all.
+    ///
+    /// Unexpected ends come first, the newest of them on top. As `kubectl-exitcode` in the PATH it is a plugin, `kubectl
+    /// exitcode`, and then the namespace of the context is the default.
+    Report(Report),
 }
 
 /// Why there are no options: what to print, and how to exit.
@@ -168,7 +209,7 @@ pub enum NoOptions {
 }
 
 impl Options {
-    /// Reads arguments, the program's name first, and the environment.
+    /// Reads arguments, the program's name first, and the environment. By the name of a kubectl plugin it is `report`.
     ///
     /// # Errors
     /// If help was asked for, or something is wrong.
@@ -176,17 +217,33 @@ impl Options {
     where
         I: IntoIterator<Item = std::ffi::OsString>,
     {
-        let arguments: Vec<_> = arguments.into_iter().collect();
-        // An empty variable is how a template leaves an option out.
-        let command = Self::command().mut_args(|arg| {
-            let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-            if empty { arg.env(None) } else { arg }.hide_env_values(true)
-        });
+        let mut arguments: Vec<_> = arguments.into_iter().collect();
+        let plugin = arguments.first().is_some_and(|name| is_plugin(name));
+        if plugin {
+            arguments.insert(1, "report".into());
+        }
         let explain = |error: clap::Error| explain(&error, &arguments);
-        let matches = command.try_get_matches_from(&arguments).map_err(explain)?;
-        let options = Self::from_arg_matches(&matches).map_err(explain)?;
+        let matches = complete(plugin).try_get_matches_from(&arguments).map_err(explain)?;
+        let mut options = Self::from_arg_matches(&matches).map_err(explain)?;
+        if options.command == Some(Command::Demo) && options.auth.is_some() {
+            return Err(NoOptions::Wrong(
+                "--auth kubernetes needs a cluster: the demo's knows no tokens".to_owned(),
+            ));
+        }
+        if let Some(Command::Report(report)) = &mut options.command {
+            report.plugin = plugin;
+        }
         values::check_distinct(&options.copy_label).map_err(|error| NoOptions::Wrong(error.to_string()))?;
         Ok(options)
+    }
+
+    /// What to log. A report logs only what does not work, or more if told to.
+    #[must_use]
+    pub fn logged(&self) -> LogLevel {
+        match (&self.command, self.log_level) {
+            (Some(Command::Report(_)), LogLevel::Info) => LogLevel::Warn,
+            (_, level) => level,
+        }
     }
 
     /// The namespaces to watch; none means all.
@@ -216,9 +273,19 @@ impl Options {
         self.copy_label.iter().map(|label| label.key.clone()).collect()
     }
 
-    /// What concerns publishing.
+    /// Who may read. It reads files.
+    ///
+    /// # Errors
+    /// If the web configuration can't be used.
+    pub fn access(&self) -> Result<Access, AccessError> {
+        let serves = !matches!(self.command, Some(Command::Report(_)));
+        let config = self.web_config_file.as_deref().filter(|_| serves);
+        Access::new(config, serves && self.auth == Some(Auth::Kubernetes))
+    }
+
+    /// What concerns publishing. Messages, which may hold log lines, are shown where all readers are `authenticated`.
     #[must_use]
-    pub fn publish(&self) -> PublishOptions {
+    pub fn publish(&self, authenticated: bool) -> PublishOptions {
         PublishOptions {
             series: SeriesOptions {
                 copy_labels: self.copy_label.iter().map(|label| label.name.clone()).collect(),
@@ -228,7 +295,7 @@ impl Options {
             },
             zero_for: self.zero_for(),
             openmetrics_created: self.openmetrics_created,
-            show_messages: self.show_messages,
+            show_messages: self.show_messages || authenticated,
             runbooks: Runbooks::new(&self.runbook_url.0),
         }
     }
@@ -236,6 +303,31 @@ impl Options {
     fn zero_for(&self) -> Duration {
         self.new_series_zero_for.0
     }
+}
+
+/// Whether the program is called by the name under which kubectl finds `kubectl exitcode`.
+fn is_plugin(name: &std::ffi::OsStr) -> bool {
+    std::path::Path::new(name).file_stem().is_some_and(|stem| stem == "kubectl-exitcode")
+}
+
+/// The command with what derives can't say.
+fn complete(plugin: bool) -> clap::Command {
+    // An empty variable is how a template leaves an option out.
+    let arg = |arg: clap::Arg| {
+        let empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { arg.env(None) } else { arg }.hide_env_values(true)
+    };
+    let mut command = Options::command().mut_args(arg).mut_subcommands(|command| command.mut_args(arg));
+    // Built, the subcommands have the options of all: a report's help leaves out what only a server needs.
+    command.build();
+    command.mut_subcommand("report", |report| {
+        let report = report.mut_args(|arg| {
+            let of_all = Options::command().get_arguments().any(|global| global.get_id() == arg.get_id());
+            let concerns = OF_REPORT.iter().any(|id| arg.get_id() == *id);
+            if of_all { arg.display_order(AFTER_OWN).hide(!concerns) } else { arg }
+        });
+        if plugin { report.override_usage("kubectl exitcode [OPTIONS]") } else { report }
+    })
 }
 
 /// One line of clap's several, naming the variable where the value came from the environment.
@@ -262,14 +354,18 @@ fn explain(error: &clap::Error, arguments: &[std::ffi::OsString]) -> NoOptions {
 fn variable(error: &clap::Error, arguments: &[std::ffi::OsString]) -> Option<(String, String)> {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return None };
     let name = argument.split_whitespace().next()?;
-    let given = arguments.iter().filter_map(|argument| argument.to_str());
-    if given.into_iter().any(|argument| argument.split('=').next() == Some(name)) {
+    let command = Options::command();
+    let option = std::iter::once(&command)
+        .chain(command.get_subcommands())
+        .flat_map(clap::Command::get_arguments)
+        .find(|arg| arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long)))?;
+    let short = option.get_short().map(|short| format!("-{short}"));
+    let names_it = |given: &str| {
+        given.split('=').next() == Some(name) || short.as_ref().is_some_and(|short| given.starts_with(short))
+    };
+    if arguments.iter().filter_map(|argument| argument.to_str()).any(names_it) {
         return None;
     }
-    let command = Options::command();
-    let option = command
-        .get_arguments()
-        .find(|arg| arg.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long)))?;
     Some((argument.clone(), format!("{} ({name})", option.get_env()?.to_str()?)))
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
+use crate::text::cut;
 use crate::time::Timestamp;
 
 /// Anything that is listed and watched.
@@ -23,6 +24,34 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The longest name that is kept: the API allows 253 bytes for names that it checks, and does not check all (the kind
+/// and name of an owner reference may be anything, of any length).
+const LONGEST_NAME: usize = 256;
+/// The longest image that is kept: a name of 255 bytes with a tag of 128 and a digest.
+const LONGEST_IMAGE: usize = 512;
+
+/// A text of at most so many bytes: what is longer is cut.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D, most: usize) -> Result<String, D::Error> {
+    let mut text: String = or_default(deserializer)?;
+    if text.len() > most {
+        text = cut(&text, most).to_owned();
+    }
+    Ok(text)
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    bounded(deserializer, LONGEST_NAME)
+}
+
+fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    Ok(text.map(|text| cut(&text, LONGEST_NAME).to_owned()))
+}
+
+fn image<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    bounded(deserializer, LONGEST_IMAGE)
 }
 
 /// A list that may be null and may hold nulls.
@@ -41,7 +70,11 @@ where
     D: Deserializer<'de>,
 {
     let items: Option<BTreeMap<String, Option<String>>> = Option::deserialize(deserializer)?;
-    Ok(items.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect())
+    let short = |value: Option<String>| {
+        let value = value.unwrap_or_default();
+        if value.len() > LONGEST_NAME { cut(&value, LONGEST_NAME).to_owned() } else { value }
+    };
+    Ok(items.unwrap_or_default().into_iter().map(|(k, v)| (k, short(v))).collect())
 }
 
 /// A time; containerd writes 1970 as the start of what could not be started.
@@ -66,19 +99,19 @@ where
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Name.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Namespace; empty for cluster-scoped objects.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub namespace: String,
     /// Unique over the cluster's life.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub uid: String,
     /// Opaque; compared as a number only within one uid.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub resource_version: String,
     /// Prefix that the API server made the name from.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub generate_name: String,
     /// Labels.
     #[serde(deserialize_with = "map")]
@@ -112,7 +145,7 @@ impl Metadata {
 #[serde(default)]
 pub struct Annotations {
     /// Marks the mirror of a static pod and holds its identity on the node.
-    #[serde(rename = "kubernetes.io/config.mirror")]
+    #[serde(rename = "kubernetes.io/config.mirror", deserialize_with = "optional_name")]
     pub mirror: Option<String>,
 }
 
@@ -121,16 +154,16 @@ pub struct Annotations {
 #[serde(rename_all = "camelCase", default)]
 pub struct OwnerReference {
     /// Group and version, as in `apps/v1`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub api_version: String,
     /// Kind, as in `ReplicaSet`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub kind: String,
     /// Name.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Uid.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub uid: String,
     /// Whether this owner is the managing controller.
     #[serde(deserialize_with = "or_default")]
@@ -172,10 +205,10 @@ impl Object for Pod {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Where it was bound to.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub node_name: String,
     /// Always, OnFailure or Never.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub restart_policy: String,
     /// Seconds.
     pub termination_grace_period_seconds: Option<i64>,
@@ -204,7 +237,7 @@ pub struct PodSpec {
 #[serde(default)]
 pub struct Os {
     /// linux or windows.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
 }
 
@@ -213,10 +246,10 @@ pub struct Os {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerSpec {
     /// Name, unique in the pod.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Always makes an init container a sidecar.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub restart_policy: String,
     /// Resources.
     #[serde(deserialize_with = "or_default")]
@@ -285,10 +318,10 @@ pub struct Lifecycle {
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed or Unknown.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub phase: String,
     /// Why it is in this phase.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub reason: String,
     /// Conditions.
     #[serde(deserialize_with = "list")]
@@ -309,13 +342,13 @@ pub struct PodStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
     /// Type.
-    #[serde(rename = "type", deserialize_with = "or_default")]
+    #[serde(rename = "type", deserialize_with = "name")]
     pub kind: String,
     /// True, False or Unknown.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub status: String,
     /// Reason.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub reason: String,
     /// When the status changed.
     #[serde(deserialize_with = "time")]
@@ -327,16 +360,16 @@ pub struct Condition {
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
     /// Name.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Runtime and id of the latest attempt.
-    #[serde(rename = "containerID", deserialize_with = "or_default")]
+    #[serde(rename = "containerID", deserialize_with = "name")]
     pub container_id: String,
     /// How often it was started again.
     #[serde(deserialize_with = "or_default")]
     pub restart_count: i32,
     /// Image.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "image")]
     pub image: String,
     /// Whether the startup probe (or the lack of one) let it count as started.
     pub started: Option<bool>,
@@ -365,7 +398,7 @@ pub struct ContainerState {
 #[serde(default)]
 pub struct Waiting {
     /// Why.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub reason: String,
 }
 
@@ -386,7 +419,7 @@ pub struct Terminated {
     #[serde(deserialize_with = "or_default")]
     pub exit_code: i32,
     /// Reason.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub reason: String,
     /// What the container wrote to its termination log; may hold anything.
     #[serde(deserialize_with = "or_default")]
@@ -398,7 +431,7 @@ pub struct Terminated {
     #[serde(deserialize_with = "time")]
     pub finished_at: Option<Timestamp>,
     /// The attempt's id; empty in a record that the kubelet made up.
-    #[serde(rename = "containerID", deserialize_with = "or_default")]
+    #[serde(rename = "containerID", deserialize_with = "name")]
     pub container_id: String,
 }
 
@@ -413,13 +446,13 @@ pub struct Event {
     #[serde(deserialize_with = "or_default")]
     pub involved_object: ObjectReference,
     /// A word, as in `Killing`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub reason: String,
     /// A sentence.
     #[serde(deserialize_with = "or_default")]
     pub message: String,
     /// Normal or Warning.
-    #[serde(rename = "type", deserialize_with = "or_default")]
+    #[serde(rename = "type", deserialize_with = "name")]
     pub kind: String,
     /// How often it happened, the dropped ones included.
     #[serde(deserialize_with = "or_default")]
@@ -469,7 +502,7 @@ impl Event {
 #[serde(default)]
 pub struct EventSource {
     /// The node, for events of a kubelet.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub host: String,
 }
 
@@ -478,19 +511,19 @@ pub struct EventSource {
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectReference {
     /// Kind.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub kind: String,
     /// Namespace.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub namespace: String,
     /// Name.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub name: String,
     /// Uid; for static pods their config.mirror annotation.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub uid: String,
     /// As in `spec.containers{app}`.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "name")]
     pub field_path: String,
 }
 

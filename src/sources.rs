@@ -19,7 +19,7 @@ use crate::watch::{self, EventKind, FailureReason, Health, Stats, Target, Update
 /// Updates that wait between a watch and the core's queue.
 const UPDATES: usize = 64;
 /// Where the API server keeps events about nodes.
-const NODE_EVENTS: &str = "default";
+pub const NODE_EVENTS: &str = "default";
 /// The kubelet's events that explain no end: the API server leaves them out, and a rollout of thousands of pods
 /// costs nothing.
 const IRRELEVANT: [&str; 22] = [
@@ -83,7 +83,7 @@ impl Watches {
         };
         for (index, namespace) in scopes.iter().enumerate() {
             let scope = Scope(u16::try_from(index).unwrap_or(u16::MAX));
-            let target = target("pods", namespace.as_deref(), &pod_selector(&excluded));
+            let target = target_pods(namespace.as_deref(), &excluded);
             let health = Arc::new(Health::new(target, Arc::clone(&watches.pod_stats), clock));
             watches.pods.push((scope, health));
             if options.events {
@@ -171,7 +171,13 @@ fn pod_selector(excluded: &[String]) -> Vec<String> {
     excluded.iter().map(|namespace| format!("metadata.namespace!={namespace}")).collect()
 }
 
-fn target_events(namespace: Option<&str>, excluded: &[String]) -> Target {
+/// The pods of a namespace, or of all.
+pub fn target_pods(namespace: Option<&str>, excluded: &[String]) -> Target {
+    target("pods", namespace, &pod_selector(excluded))
+}
+
+/// The events of a namespace, or of all, that may explain an end.
+pub fn target_events(namespace: Option<&str>, excluded: &[String]) -> Target {
     let mut selector = vec!["source=kubelet".to_owned()];
     selector.extend(IRRELEVANT.iter().map(|reason| format!("reason!={reason}")));
     // Events about nodes stay in sight even if pods of that namespace are not counted.

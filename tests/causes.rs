@@ -303,6 +303,21 @@ fn a_killing_event_says_what_the_kubelet_killed_a_container_for() {
     }
 }
 
+/// Events explain only what lies in their own namespace: who may write some elsewhere can't have an end misnamed.
+#[test]
+fn an_event_of_another_namespace_explains_nothing() {
+    let foreign = |event: EventBuilder| event.with("/involvedObject/namespace", json!("elsewhere"));
+    let ended = || web().crashed("a", 137, "Error", 0, 50);
+    check! {
+        "of a pod": [ended(), foreign(liveness_kill("web", "app", 49))] => ["137 killed none"];
+        "of a node": [ended(), foreign(system_oom("node-1", 50))] => ["137 killed none"];
+        "of a static pod": [
+            pod("etcd").mirror_of("hash").container("etcd").crashed("a", 137, "Error", 0, 50),
+            foreign(liveness_kill("etcd-node-1", "etcd", 49).about("hash")),
+        ] => ["137 killed none"];
+    }
+}
+
 #[test]
 fn a_sidecar_is_killed_as_an_init_container() {
     let sidecar =

@@ -55,7 +55,7 @@ struct Document {
 /// All of them, wherever they are.
 fn documents() -> Vec<Document> {
     let mut paths: Vec<_> =
-        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(|name| root().join(name)).into();
+        ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"].map(|name| root().join(name)).into();
     for folder in ["dashboards", "deploy", "runbooks", "docs"] {
         walk(&root().join(folder), &mut paths);
     }
@@ -351,18 +351,193 @@ fn rules_and_dashboards_begin_their_links_alike() {
     }
 }
 
+/// What people read, but for the runbooks, whose links their own tests follow.
+fn prose() -> Vec<Document> {
+    documents()
+        .into_iter()
+        .filter(|it| it.path.ends_with(".md") && !it.path.starts_with("runbooks"))
+        .collect()
+}
+
+/// The anchor that GitHub gives a heading: lower case, without punctuation, blanks as hyphens.
+fn anchor(heading: &str) -> String {
+    let heading = heading.trim_start_matches('#').trim();
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+/// All anchors of a file: its headings, and those that it names itself.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+    let named = text.split("id=\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned);
+    headings.chain(named).collect()
+}
+
 #[test]
-fn files_that_documents_lead_to_are_there() {
-    let mut missing = BTreeSet::new();
-    for document in
-        documents().iter().filter(|it| it.path.ends_with(".md") && !it.path.starts_with("runbooks"))
-    {
-        let folder = root().join(&document.path).parent().unwrap().to_owned();
-        for link in document.text.split("](").skip(1).filter_map(|rest| rest.split([')', '#', ' ']).next()) {
-            if !link.is_empty() && !link.contains("://") && !folder.join(link).exists() {
-                missing.insert(format!("{}: {link}", document.path));
+fn links_of_documents_lead_to_files_and_anchors() {
+    let (mut faults, mut checked) = (BTreeSet::new(), 0);
+    for document in prose() {
+        let here = root().join(&document.path);
+        for link in document.text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()) {
+            if link.contains("://") {
+                continue;
+            }
+            checked += 1;
+            let (path, anchor) =
+                link.split_once('#').map_or((link, None), |(path, anchor)| (path, Some(anchor)));
+            let file = if path.is_empty() { here.clone() } else { here.parent().unwrap().join(path) };
+            let there = file.exists()
+                && anchor.is_none_or(|anchor| file.is_file() && anchors(&read(&file)).contains(anchor));
+            if !there {
+                faults.insert(format!("{}: {link}", document.path));
             }
         }
     }
+    assert_eq!(faults, BTreeSet::new());
+    assert!(checked > 60, "only {checked} links were found: is the search broken?");
+}
+
+/// Options of other programs, in commands and prose.
+const OTHER_PROGRAMS: &[&str] = &[
+    // cargo, rustc, git and our own scripts
+    "--all-targets",
+    "--bench",
+    "--bin",
+    "--binary",
+    "--build-arg",
+    "--help",
+    "--ignored",
+    "--label",
+    "--licences",
+    "--locked",
+    "--minutes",
+    "--no-deps",
+    "--open",
+    "--out",
+    "--path",
+    "--pods",
+    "--record",
+    "--release",
+    "--remap-path-prefix",
+    "--seconds",
+    "--test",
+    "--validate",
+    "--version",
+    "--write",
+    // deploy/rules/generate
+    "--dashboard",
+    "--runbooks",
+    "--scale",
+    // kubectl, Helm, docker, gh, sha256sum
+    "--as",
+    "--check",
+    "--create-namespace",
+    "--for",
+    "--from-file",
+    "--ignore-missing",
+    "--image",
+    "--namespace",
+    "--predicate-type",
+    "--previous",
+    "--raw",
+    "--repo",
+    "--restart",
+    "--reuse-values",
+    "--server-side",
+    "--set",
+    "--signer-workflow",
+    "--tail",
+    "--timeout",
+    // Prometheus, Thanos, kube-rbac-proxy
+    "--enable-feature",
+    "--ignore-paths",
+    "--query.replica-label",
+];
+
+#[test]
+fn every_option_that_is_named_exists() {
+    let command = <exitcode_exporter::options::Options as clap::CommandFactory>::command();
+    let subcommands = command.get_subcommands().flat_map(clap::Command::get_arguments);
+    let ours: BTreeSet<_> = command
+        .get_arguments()
+        .chain(subcommands)
+        .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
+        .collect();
+    let (mut unknown, mut checked) = (BTreeSet::new(), 0);
+    for document in prose() {
+        for rest in
+            document.text.split([' ', '`', '(', '"', '\'', '|', '[', '\n']).filter(|it| it.starts_with("--"))
+        {
+            let end = rest
+                .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '.')))
+                .unwrap_or(rest.len());
+            let option = rest[..end].trim_end_matches('.');
+            if option.trim_matches('-').is_empty() {
+                continue;
+            }
+            checked += 1;
+            if !ours.contains(option) && !OTHER_PROGRAMS.contains(&option) {
+                unknown.insert(format!("{}: {option}", document.path));
+            }
+        }
+    }
+    assert_eq!(unknown, BTreeSet::new());
+    assert!(checked > 50, "only {checked} options were found: is the search broken?");
+}
+
+/// SECURITY.md names the test that shows each promise.
+#[test]
+fn every_test_that_is_named_exists() {
+    let mut sources = Vec::new();
+    for folder in ["src", "tests"] {
+        walk(&root().join(folder), &mut sources);
+    }
+    let names: BTreeSet<_> =
+        sources.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect();
+    let code: String =
+        sources.iter().filter(|it| it.extension().is_some_and(|it| it == "rs")).map(|it| read(it)).collect();
+    let text = read(&root().join("SECURITY.md"));
+    let (_, attacks) = text.split_once("## Who could attack").expect("the attackers");
+    let rows =
+        attacks.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.rsplit('|').nth(1));
+    let (mut missing, mut checked) = (BTreeSet::new(), 0);
+    for word in rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)) {
+        checked += 1;
+        let there =
+            code.contains(&format!("fn {word}(")) || names.contains(word) || root().join(word).exists();
+        if !(there
+            || word.starts_with("cargo ")
+            || root().join(format!(".github/workflows/{word}.yml")).exists())
+        {
+            missing.insert(word.to_owned());
+        }
+    }
     assert_eq!(missing, BTreeSet::new());
+    assert!(checked > 20, "only {checked} were found: is the search broken?");
+}
+
+/// What runs with rights is pinned by commit, gets no more rights than it says, and leaves no token on the disk.
+#[test]
+fn workflows_pin_their_actions_and_name_their_rights() {
+    let mut workflows = Vec::new();
+    walk(&root().join(".github/workflows"), &mut workflows);
+    assert!(workflows.len() >= 3, "workflows are missing");
+    for path in workflows {
+        let (text, name) = (read(&path), path.display().to_string());
+        assert!(text.lines().any(|line| line.starts_with("permissions:")), "{name}: no permissions");
+        for line in
+            text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: "))
+        {
+            let (_, pinned) = line.split_once('@').unwrap_or_default();
+            let (commit, version) = pinned.split_once(" # v").unwrap_or_default();
+            let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(line.starts_with("actions/") && is_commit && !version.is_empty(), "{name}: {line}");
+        }
+        let checkouts = text.matches("actions/checkout@").count();
+        assert_eq!(
+            text.matches("persist-credentials: false").count(),
+            checkouts,
+            "{name}: a token is left on the disk"
+        );
+    }
 }

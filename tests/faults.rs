@@ -50,7 +50,15 @@ impl Rig {
         let address = listener.local_addr().unwrap();
         let client = cluster.server().client();
         tokio::spawn(async move {
-            exporter::run(client, &options, vec![listener], std::future::pending()).await.unwrap();
+            exporter::run(
+                client,
+                &options,
+                options.access().unwrap(),
+                vec![listener],
+                std::future::pending(),
+            )
+            .await
+            .unwrap();
         });
         Self { cluster, load, address }
     }

@@ -10,7 +10,7 @@ use exitcode_exporter::exposition::{OwnMetrics, Sources};
 use exitcode_exporter::publish::{PublishOptions, Published};
 use exitcode_exporter::runbook::Runbooks;
 use exitcode_exporter::runbook::library::{Language, PAGES};
-use exitcode_exporter::server::{self, Limits};
+use exitcode_exporter::server::{self, Access, Limits};
 use exitcode_exporter::termination::{
     Cause, ContainerType, Evidence, ExitCode, Outcome, Reason, Subject, Termination, Workload,
 };
@@ -66,7 +66,7 @@ fn count(published: &Published, end: Termination) {
 
 async fn ask(published: &Arc<Published>, method: &str, target: &str, language: &str) -> Response<String> {
     let request = Request::builder().method(method).uri(target).header("accept-language", language);
-    let router = server::router(Arc::clone(published), &Limits::default());
+    let router = server::router(Arc::clone(published), &Limits::default(), Access::new(None, false).unwrap());
     let answer = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let (head, body) = answer.into_parts();
     let body = body.collect().await.unwrap().to_bytes();

@@ -61,7 +61,9 @@ impl Rig {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = async move { drop(stopped.await) };
-            exporter::run(client, &options, vec![listener], stopped).await.unwrap();
+            exporter::run(client, &options, options.access().unwrap(), vec![listener], stopped)
+                .await
+                .unwrap();
         });
         self.running = Some(Running { address, stop, task });
     }

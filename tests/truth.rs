@@ -36,7 +36,9 @@ impl Running {
         let mut watches = cluster.server().faults().watches();
         tokio::spawn(async move {
             let shutdown = async { stopped.await.unwrap_or(()) };
-            exporter::run(client, &options, vec![listener], shutdown).await.unwrap();
+            exporter::run(client, &options, options.access().unwrap(), vec![listener], shutdown)
+                .await
+                .unwrap();
         });
         watches.wait_for(|open| *open >= 2).await.unwrap();
         Self { address, stop }

@@ -85,7 +85,8 @@ impl EvidenceStore {
         let at = event.latest()?;
         self.sample_clock(event);
         if event.involved_object.kind == "Node" {
-            if event.reason != "SystemOOM" {
+            // The API server lets an event name no namespace only in `default`: elsewhere it is not the node's own.
+            if event.reason != "SystemOOM" || !event.involved_object.namespace.is_empty() {
                 return None;
             }
             let node = self.node(&event.involved_object.name)?;

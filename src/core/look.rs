@@ -97,7 +97,7 @@ impl State {
         // A mirror is made without statuses: its containers are first seen in a later object.
         let fresh = index >= known_before;
         let mirror_baseline = fresh && look.facts.mirror && seen.status.restart_count > 0;
-        let counts = !look.baseline && !mirror_baseline;
+        let counts = self.first_look_counts || !(look.baseline || mirror_baseline);
         if counts {
             let from = change.attempt_before;
             self.restarts_of_earlier(look, index, from, change.accounted_before, effects);

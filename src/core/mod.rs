@@ -16,11 +16,13 @@ mod saved;
 mod settle;
 mod state;
 mod told;
+mod visible;
 mod workload;
 
 use std::sync::Arc;
 
 pub use state::{Options, Sizes, State};
+pub use visible::Visible;
 
 use serde::{Deserialize, Serialize};
 

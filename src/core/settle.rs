@@ -113,16 +113,43 @@ impl State {
         let probe = matches!(verdict.cause, Cause::LivenessProbe | Cause::StartupProbe);
         if probe && verdict.evidence == Evidence::Event {
             self.confirm(workload, &ended.container, case, verdict.cause, now);
-        } else if !ended.counts
-            && let Some((cause, kills)) =
-                self.evidence.earlier_probe_kill(&place.event_uid, &ended.container, case)
-            && (kills > ended.attempt || (verdict.cause == Cause::Killed && case.reason == Reason::Error))
-        {
-            // Listed at start: the kubelet had killed this container for the probe before, and what it leaves
-            // now is what such a kill leaves.
-            self.confirm(workload, &ended.container, case, cause, now);
+        } else if !ended.counts {
+            self.confirm_by_earlier_kill(place, ended, verdict, workload, now);
         }
         self.evidence.use_up(&place.event_uid, &ended.container, case.finished_at);
+    }
+
+    /// Listed at start: the kubelet had killed this container for the probe before, and what it leaves now is what
+    /// such a kill leaves.
+    fn confirm_by_earlier_kill(
+        &mut self,
+        place: &Place,
+        ended: &Ended,
+        verdict: Verdict,
+        workload: &Workload,
+        now: Timestamp,
+    ) {
+        let Some(case) = ended.case.as_ref() else { return };
+        if let Some((cause, kills)) =
+            self.evidence.earlier_probe_kill(&place.event_uid, &ended.container, case)
+            && (kills > ended.attempt || (verdict.cause == Cause::Killed && case.reason == Reason::Error))
+        {
+            self.confirm(workload, &ended.container, case, cause, now);
+        }
+    }
+
+    /// Learns from all that waits what it tells of probes, before any of it is decided: where there is one look, an
+    /// end may be explained by what another one teaches.
+    pub(super) fn learn_from_all(&mut self, now: Timestamp) {
+        for number in self.pending.all(|item| matches!(item.what, What::Ended(_))) {
+            let Some(place) = self.pending.get(number).map(|item| item.place.clone()) else { continue };
+            let workload = self.owners.peek(&place.owner).workload();
+            let Some(verdict) = self.verdict(number, &workload, now) else { continue };
+            let Some(What::Ended(ended)) = self.pending.get(number).map(|item| item.what.clone()) else {
+                continue;
+            };
+            self.confirm_by_earlier_kill(&place, &ended, verdict, &workload, now);
+        }
     }
 
     fn confirm(

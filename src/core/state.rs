@@ -6,7 +6,7 @@ use super::evidence::{About, EvidenceStore};
 use super::history::History;
 use super::kept::Kept;
 use super::memory::{Gone, Names};
-use super::observation::identity;
+use super::observation::{identity, static_identity};
 use super::pending::{Item, Pending};
 use super::pods::KnownPod;
 use super::workload::Owners;
@@ -78,6 +78,8 @@ pub struct State {
     pub(super) swept: Timestamp,
     /// Static pods among the pods whose mirror is gone.
     pub(super) absent: usize,
+    /// What the first look at a pod shows counts, too: there is no second one.
+    pub(super) first_look_counts: bool,
 }
 
 impl State {
@@ -98,6 +100,7 @@ impl State {
             input: 0,
             swept: Timestamp::default(),
             absent: 0,
+            first_look_counts: false,
         }
     }
 
@@ -234,6 +237,9 @@ impl State {
     }
 
     fn event(&mut self, event: &Event, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.is_of_another_namespace(event) {
+            return;
+        }
         match self.evidence.observe(event, now) {
             Some(About::Pod { uid, kill }) => {
                 if let Some(kill) = kill {
@@ -248,6 +254,16 @@ impl State {
             }
             None => {}
         }
+    }
+
+    /// Who may write events in one namespace could name a pod of another by its uid. The API server sees to it that an
+    /// event lies in the namespace that it names.
+    fn is_of_another_namespace(&self, event: &Event) -> bool {
+        let about = &event.involved_object;
+        let of_static = || self.pods.get(static_identity(&about.uid, &event.source.host).as_str());
+        let Some(known) = self.pods.get(about.uid.as_str()).or_else(of_static) else { return false };
+        let namespace = Arc::clone(&self.owners.peek(&known.owner).workload().namespace);
+        !namespace.is_empty() && *namespace != *about.namespace
     }
 
     fn owner(&mut self, answer: &OwnerAnswer, now: Timestamp, effects: &mut Vec<Effect>) {

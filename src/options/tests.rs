@@ -21,7 +21,7 @@ fn wrong(arguments: &[&str]) -> String {
 fn defaults() {
     let options = read(&[]).unwrap();
     assert_eq!(options.command, None);
-    assert_eq!(options.publish(), PublishOptions::default());
+    assert_eq!(options.publish(false), PublishOptions::default());
     assert_eq!(
         (options.events, options.log_format, options.log_level),
         (true, LogFormat::Text, LogLevel::Info)
@@ -33,6 +33,7 @@ fn defaults() {
 
 #[test]
 fn every_option_is_read() {
+    assert_eq!(read(&["--auth=kubernetes"]).unwrap().auth, Some(Auth::Kubernetes));
     let options = read(&[
         "demo",
         "--kubeconfig=/tmp/config",
@@ -54,10 +55,12 @@ fn every_option_is_read() {
         "--max-series=5",
         "--show-messages",
         "--runbook-url=https://example.org/books",
+        "--web.config.file=/tmp/web.yml",
         "--state-dir=/var/lib/exitcode-exporter",
     ])
     .unwrap();
     assert_eq!(options.command, Some(Command::Demo));
+    assert_eq!((options.web_config_file.clone(), options.auth), (Some("/tmp/web.yml".into()), None));
     assert_eq!(options.kubeconfig, Some("/tmp/config".into()));
     assert_eq!(options.context.as_deref(), Some("prod"));
     assert_eq!(options.watched_namespaces(), ["a", "b", "c"]);
@@ -69,7 +72,7 @@ fn every_option_is_read() {
     assert_eq!(options.state_dir, Some("/var/lib/exitcode-exporter".into()));
     assert_eq!(options.copied_keys(), ["team", "app.kubernetes.io/name"]);
     assert_eq!(
-        options.publish(),
+        options.publish(false),
         PublishOptions {
             series: SeriesOptions {
                 copy_labels: vec!["team".into(), "application".into()],
@@ -105,6 +108,14 @@ fn a_wrong_value_is_one_line_that_names_option_and_value_and_what_is_allowed() {
         (vec!["--listen-address=1.2.3.4.5:1"], format!("invalid value '1.2.3.4.5:1' for '--listen-address <ADDRESS>': {address}")),
         (vec!["--listen-address=a b:1"], format!("invalid value 'a b:1' for '--listen-address <ADDRESS>': {address}")),
         (vec!["--log-format=xml"], "invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]".into()),
+        (
+            vec!["--auth=basic"],
+            "invalid value 'basic' for '--auth <kubernetes>' [possible values: kubernetes]".into(),
+        ),
+        (
+            vec!["demo", "--auth=kubernetes"],
+            "--auth kubernetes needs a cluster: the demo's knows no tokens".into(),
+        ),
         (
             vec!["--log-level=loud"],
             "invalid value 'loud' for '--log-level <LEVEL>' [possible values: error, warn, info, debug, trace]".into(),
@@ -143,7 +154,7 @@ fn a_wrong_value_is_one_line_that_names_option_and_value_and_what_is_allowed() {
         (vec!["--pod-label=yes"], "unexpected value 'yes' for '--pod-label' found; no more were expected".into()),
         (vec!["--max-serie=1"], "unexpected argument '--max-serie' found; a similar argument exists: '--max-series'".into()),
         (vec!["--state-dir=/dev/null"], "invalid value '/dev/null' for '--state-dir <DIR>': not a directory".into()),
-        (vec!["report"], "unrecognized subcommand 'report'".into()),
+        (vec!["rapport"], "unrecognized subcommand 'rapport'; a similar subcommand exists: 'report'".into()),
         (vec!["--max-series"], "a value is required for '--max-series <N>' but none was supplied".into()),
         (
             vec!["--max-series=1", "--max-series=2"],
@@ -177,6 +188,16 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
+fn messages_are_shown_where_readers_are_authenticated() {
+    for (arguments, shown) in [(&["--auth=kubernetes"][..], true), (&[], false), (&["--show-messages"], true)]
+    {
+        let options = read(arguments).unwrap();
+        let authenticates = options.access().unwrap().authenticates();
+        assert_eq!(options.publish(authenticates).show_messages, shown, "{arguments:?}");
+    }
+}
+
+#[test]
 fn every_option_has_its_variable() {
     for option in Options::command().get_arguments() {
         let Some(long) = option.get_long() else { continue };
@@ -186,6 +207,51 @@ fn every_option_has_its_variable() {
         let expected = format!("EXITCODE_{}", long.to_uppercase().replace(['-', '.'], "_"));
         assert_eq!(option.get_env().and_then(|env| env.to_str()), Some(expected.as_str()));
         assert!(option.is_global_set(), "{long} may stand after the subcommand too");
+    }
+}
+
+#[test]
+fn every_option_of_the_report_has_its_variable_but_for_kubectl_s_own() {
+    let command = Options::command();
+    let report = command.get_subcommands().find(|command| command.get_name() == "report").unwrap();
+    for option in report.get_arguments() {
+        let Some(long) = option.get_long() else { continue };
+        let expected = match long {
+            "help" | "namespace" | "all-namespaces" => None,
+            long => Some(format!("EXITCODE_REPORT_{}", long.to_uppercase().replace('-', "_"))),
+        };
+        assert_eq!(option.get_env().and_then(|env| env.to_str()), expected.as_deref());
+    }
+}
+
+#[test]
+fn by_the_name_of_a_plugin_it_is_the_report() {
+    for (name, plugin) in [
+        ("kubectl-exitcode", true),
+        ("/usr/local/bin/kubectl-exitcode", true),
+        ("kubectl-exitcode.exe", true),
+        ("exitcode-exporter", false),
+        ("kubectl-exitcodes", false),
+        ("", false),
+    ] {
+        let read = Options::read([OsString::from(name)]).unwrap();
+        let expected = Report { plugin, ..Report::default() };
+        assert_eq!(read.command, plugin.then_some(Command::Report(expected)), "{name:?}");
+    }
+}
+
+#[test]
+fn the_report_s_help_shows_its_own_options_and_what_concerns_it() {
+    for (program, arguments, usage) in [
+        ("exitcode-exporter", vec!["report", "--help"], "exitcode-exporter report [OPTIONS]"),
+        ("kubectl-exitcode", vec!["--help"], "kubectl exitcode [OPTIONS]"),
+    ] {
+        let arguments = std::iter::once(program).chain(arguments).map(OsString::from);
+        let Err(NoOptions::Asked(text)) = Options::read(arguments) else { panic!("no help") };
+        assert!(text.contains(usage), "{text}");
+        let place = |option: &str| text.find(option);
+        assert!(place("--by").is_some() && place("--by") < place("--kubeconfig"), "{text}");
+        assert_eq!((place("--max-series"), place("--listen-address")), (None, None), "{text}");
     }
 }
 
@@ -212,7 +278,7 @@ fn names_of_copied_labels() {
 #[ignore = "run by the test of the environment in a process of its own"]
 fn child() {
     let options = match read(&[]) {
-        Ok(options) => format!("{:?} {:?}", options.publish(), options.watched_namespaces()),
+        Ok(options) => format!("{:?} {:?}", options.publish(false), options.watched_namespaces()),
         Err(error) => error.to_string(),
     };
     writeln!(std::io::stdout(), "OPTIONS {options}").unwrap();

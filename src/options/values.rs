@@ -41,6 +41,12 @@ pub enum InvalidValue {
     /// A switch in the environment.
     #[error("neither true nor false")]
     Flag,
+    /// An exit code.
+    #[error("not an exit code: a whole number like 137")]
+    ExitCode,
+    /// A cause.
+    #[error("not a cause")]
+    Cause,
     /// A number of series.
     #[error("not a whole number from 1 to {MOST_SERIES}")]
     MaxSeries,

@@ -4,10 +4,10 @@
 //! sorted table, and the table's order is the order of the output.
 
 use crate::termination::{Outcome, PodFailure, Subject, Workload};
-use crate::text::cut;
+use crate::text::{clean, cut};
 
 /// No name in Kubernetes is longer than 253 bytes, no label value longer than 63; what is longer is hostile.
-const MAX_VALUE_BYTES: usize = 1024;
+const MAX_VALUE_BYTES: usize = 256;
 
 /// Appends `name="value"`, after a comma if it is not the first.
 fn push(out: &mut String, name: &str, value: &str) {
@@ -16,7 +16,8 @@ fn push(out: &mut String, name: &str, value: &str) {
     }
     out.push_str(name);
     out.push_str("=\"");
-    push_escaped(out, cut(value, MAX_VALUE_BYTES));
+    // What steers a terminal or turns the reading direction is shown as text: names come from whoever makes a pod.
+    push_escaped(out, cut(&clean(cut(value, MAX_VALUE_BYTES)), MAX_VALUE_BYTES));
     out.push('"');
 }
 
@@ -114,16 +115,17 @@ mod tests {
     #[test]
     fn values_are_escaped_and_stay_on_one_line() {
         assert_eq!(one(r#"a"b\c"#), r#"x="a\"b\\c""#);
-        assert_eq!(one("a\nb"), r#"x="a\nb""#);
+        assert_eq!(one("a\nb"), r#"x="a\\nb""#);
         assert_eq!(one("a\",y=\"b"), r#"x="a\",y=\"b""#);
-        assert_eq!(one("\u{1}\r\u{202e}"), "x=\"\u{1}\r\u{202e}\"");
+        assert_eq!(one("\u{1}\r\u{202e}"), r#"x="\\u{1}\\r\\u{202e}""#);
     }
 
     #[test]
     fn hostile_lengths_are_cut_at_a_whole_character() {
         assert_eq!(one(&"a".repeat(1 << 20)).len(), MAX_VALUE_BYTES + 4);
         let euro = one(&"€".repeat(1000));
-        assert_eq!(euro.len(), 1023 + 4, "341 characters of three bytes");
+        assert_eq!(euro.len(), 255 + 4, "85 characters of three bytes");
+        assert_eq!(one(&"\u{1}".repeat(5000)).len(), 256 + 52 + 4, "five bytes each, one of them escaped");
         assert_eq!(one(&"\"".repeat(5000)).len(), 2 * MAX_VALUE_BYTES + 4);
     }
 

@@ -1,21 +1,33 @@
 //! Accepting and serving connections, each within the limits.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tower::BoxError;
 
-use super::Limits;
+use super::access::Access;
+use super::auth::Client;
+use super::framing::{self, Framing};
+use super::gate::{Asked, Gate, Place};
 use super::stall::Impatient;
+use super::{Limits, secured};
 
 /// Bytes of a request head: line and headers. Prometheus sends about 500.
 const MAX_HEAD: usize = 16 * 1024;
@@ -30,13 +42,15 @@ pub async fn serve(
     listeners: Vec<TcpListener>,
     router: Router,
     limits: Limits,
+    access: Access,
     shutdown: impl Future<Output = ()>,
 ) {
     let (stop, stopped) = watch::channel(false);
-    let gate = Arc::new(Gate { limits, counts: Mutex::default() });
+    let gate = Gate::new(limits);
+    let service = Service { router, access };
     let mut loops = JoinSet::new();
     for listener in listeners {
-        loops.spawn(accept(listener, router.clone(), Arc::clone(&gate), stopped.clone()));
+        loops.spawn(accept(listener, service.clone(), Arc::clone(&gate), stopped.clone()));
     }
     tokio::select! {
         () = shutdown => {}
@@ -46,7 +60,19 @@ pub async fn serve(
     while loops.join_next().await.is_some() {}
 }
 
-async fn accept(listener: TcpListener, router: Router, gate: Arc<Gate>, mut stopped: watch::Receiver<bool>) {
+/// What is served, and to whom.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    access: Access,
+}
+
+async fn accept(
+    listener: TcpListener,
+    service: Service,
+    gate: Arc<Gate>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -57,9 +83,11 @@ async fn accept(listener: TcpListener, router: Router, gate: Arc<Gate>, mut stop
         match accepted {
             Ok((stream, peer)) => {
                 // Without a place the stream is dropped here, which closes it.
-                if let Some(place) = gate.enter(peer.ip()) {
-                    connections.spawn(serve_one(stream, router.clone(), place, stopped.clone()));
+                if let Some(place) = gate.enter(Client(peer.ip().to_canonical())) {
+                    connections.spawn(serve_one(stream, service.clone(), place, stopped.clone()));
                 }
+                // Whoever has to leave for this one gets the time to do so.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting a connection failed");
@@ -78,75 +106,127 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn serve_one(stream: TcpStream, router: Router, place: Place, mut stopped: watch::Receiver<bool>) {
-    let limits = place.gate.limits;
+async fn serve_one(stream: TcpStream, service: Service, place: Place, stopped: watch::Receiver<bool>) {
     // Answers are whole when they are written: nothing is gained by waiting for more.
     let _ = stream.set_nodelay(true);
-    let io = TokioIo::new(Impatient::new(stream, limits.write_stall, limits.write_total));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD)
-        .max_buf_size(2 * MAX_HEAD)
-        .serve_connection(io, TowerToHyperService::new(router));
-    let mut connection = std::pin::pin!(connection);
     let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = told(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        result = shake_and_speak(stream, service, &place, stopped) => result,
+        () = place.connection().told_to_leave() => Err("its place was needed".into()),
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended early");
     }
 }
 
-/// Counts connections, in all and by client.
-#[derive(Debug)]
-struct Gate {
-    limits: Limits,
-    counts: Mutex<Counts>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    all: usize,
-    by_client: HashMap<IpAddr, usize>,
-}
-
-impl Gate {
-    /// A place for one more connection of this client, if there is one.
-    fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let client = client.to_canonical();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_client = counts.by_client.get(&client).copied().unwrap_or(0);
-        if counts.all >= self.limits.connections || of_client >= self.limits.connections_per_client {
-            return None;
+async fn shake_and_speak(
+    stream: TcpStream,
+    service: Service,
+    place: &Place,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), BoxError> {
+    let Some(config) = service.access.tls().await else {
+        return Ok(speak(impatient(stream, place), service.router, place, stopped).await?);
+    };
+    let shaken = async {
+        if !is_tls(&stream).await? {
+            return turn_away(stream).await.map(|()| None);
         }
-        counts.all += 1;
-        counts.by_client.insert(client, of_client + 1);
-        Some(Place { gate: Arc::clone(self), client })
+        TlsAcceptor::from(config).accept(impatient(stream, place)).await.map(Some)
+    };
+    match tokio::time::timeout(place.limits().handshake, shaken).await?? {
+        Some(stream) => Ok(speak(stream, service.router, place, stopped).await?),
+        None => Ok(()),
     }
 }
 
-/// A place among the connections, free again when dropped.
-#[derive(Debug)]
-struct Place {
-    gate: Arc<Gate>,
-    client: IpAddr,
+fn impatient(stream: TcpStream, place: &Place) -> Impatient<TcpStream> {
+    let Limits { write_stall, write_total, .. } = place.limits();
+    let connection = Arc::clone(place.connection());
+    Impatient::new(stream, write_stall, write_total, move |behind| connection.behind(behind))
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.all = counts.all.saturating_sub(1);
-        if let Entry::Occupied(mut entry) = counts.by_client.entry(self.client) {
-            match entry.get().checked_sub(1) {
-                Some(left) if left > 0 => *entry.get_mut() = left,
-                Some(_) | None => _ = entry.remove(),
-            }
+/// Whether a client that begins to speak begins with a TLS handshake.
+async fn is_tls(stream: &TcpStream) -> io::Result<bool> {
+    const HANDSHAKE: u8 = 0x16;
+    let mut first = [0];
+    // Nothing at all is no TLS either, and it does not matter.
+    stream.peek(&mut first).await.map(|_| first == [HANDSHAKE])
+}
+
+/// Tells a client that speaks plain HTTP what is wrong, as Go's server does.
+async fn turn_away(stream: TcpStream) -> io::Result<()> {
+    const ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+        Content-Length: 34\r\nConnection: close\r\n\r\nthis port speaks HTTPS, not HTTP.\n";
+    // What is closed with something unread is reset, and the answer lost.
+    let _ = stream.try_read(&mut [0; MAX_HEAD]);
+    stream.writable().await?;
+    stream.try_write(ANSWER).map(|_| ())
+}
+
+async fn speak<S>(
+    stream: S,
+    router: Router,
+    place: &Place,
+    mut stopped: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (client, handle, connection) = (place.client(), place.handle.clone(), Arc::clone(place.connection()));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(handle.clone());
+        let framing = Framing::of(request.version(), request.headers());
+        let (asked, answer) = (connection.asked(), router.call(request));
+        async move {
+            let mut answer = match framing {
+                Framing::Plain | Framing::Last => answer.await?,
+                Framing::Unclear => secured(framing::refuse()).await,
+            };
+            framing.close(&mut answer);
+            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _asked: asked }))
         }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(place.limits().header_read)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(2 * MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => result,
+        () = told(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
+}
+
+/// The body of an answer: the request is worked on until all of it is handed over.
+struct Tracked {
+    body: Body,
+    _asked: Asked,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::{App, Held, MAX_ZERO_FOR, line, negotiate};
+use super::gate::{Handle, Holding};
+use super::{App, Held, MAX_ZERO_FOR, hold, line, negotiate};
 use crate::duration::PromDuration;
 use crate::exposition::Format;
 use crate::publish::Published;
@@ -22,6 +23,7 @@ const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-
 
 pub(super) async fn metrics(
     State(app): State<App>,
+    handle: Option<Extension<Handle>>,
     headers: HeaderMap,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
@@ -36,7 +38,8 @@ pub(super) async fn metrics(
     let zero_for = headers.contains_key(SCRAPE_TIMEOUT).then_some(zero_for);
     let format = negotiate::format(&joined(&headers, &header::ACCEPT));
     let gzip = negotiate::gzip(&joined(&headers, &header::ACCEPT_ENCODING));
-    match encoded(&app, format, zero_for, gzip).await {
+    let held = hold(handle).await;
+    match encoded(&app, held, format, zero_for, gzip).await {
         Some(body) => answer(format, gzip, body),
         None => line(StatusCode::INTERNAL_SERVER_ERROR, "encoding failed"),
     }
@@ -58,8 +61,13 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-async fn encoded(app: &App, format: Format, zero_for: Option<Duration>, gzip: bool) -> Option<Bytes> {
-    let held = Arc::clone(&app.answers).acquire_owned().await.ok()?;
+async fn encoded(
+    app: &App,
+    held: Option<Holding>,
+    format: Format,
+    zero_for: Option<Duration>,
+    gzip: bool,
+) -> Option<Bytes> {
     let encoder = Arc::clone(&app.encoders).acquire_owned().await.ok()?;
     let published = Arc::clone(&app.published);
     let encode = move || {

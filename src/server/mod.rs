@@ -11,7 +11,12 @@
 //! | `/` | the last terminations, each with its runbook, and links to these |
 //! | `/style.css` | the look of the pages |
 
+mod access;
+mod auth;
+mod bucket;
 mod connection;
+mod framing;
+mod gate;
 mod health;
 mod layout;
 mod listen;
@@ -21,6 +26,7 @@ mod pages;
 mod runbooks;
 mod stall;
 mod terminations;
+mod web;
 mod words;
 
 use std::sync::Arc;
@@ -28,15 +34,19 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+pub use access::{Access, AccessError};
 pub use connection::serve;
 pub use listen::{ListenError, bind};
+pub use web::WebConfigError;
+
+use gate::{Handle, Holding};
 
 use crate::publish::Published;
 
@@ -46,10 +56,12 @@ pub const MAX_ZERO_FOR: Duration = Duration::from_secs(3600);
 /// What a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once; more are closed at once.
+    /// Connections at once. For one more, the client with the most loses one that is idle or not read.
     pub connections: usize,
-    /// Connections at once from one address, so that no single client keeps the kubelet's probes out.
+    /// Connections at once from one address. For one more, an idle one of the same address is closed.
     pub connections_per_client: usize,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
     /// Time for a whole request head, which is also how long a connection may idle.
     pub header_read: Duration,
     /// Time from a request's head to its answer's.
@@ -58,8 +70,10 @@ pub struct Limits {
     pub write_stall: Duration,
     /// Time for a whole answer to be taken.
     pub write_total: Duration,
-    /// Large answers held at once; more wait for the time of a request.
+    /// Large answers held at once; more wait for the time of a request, and one that is not read gives way.
     pub answers: usize,
+    /// Large answers held at once for one address.
+    pub answers_per_client: usize,
     /// Time for requests in flight at shutdown.
     pub drain: Duration,
 }
@@ -69,11 +83,13 @@ impl Default for Limits {
         Self {
             connections: 256,
             connections_per_client: 64,
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(10),
             request: Duration::from_secs(30),
             write_stall: Duration::from_secs(30),
             write_total: Duration::from_secs(120),
             answers: 8,
+            answers_per_client: 4,
             drain: Duration::from_secs(4),
         }
     }
@@ -85,19 +101,25 @@ struct App {
     published: Arc<Published>,
     /// Encoding takes memory and a lock: two at once.
     encoders: Arc<Semaphore>,
-    /// Large answers that wait for their clients.
-    answers: Arc<Semaphore>,
 }
 
-/// A large answer and the permit to hold it, given back when its last byte is written or its client is gone.
+/// A large answer and its place, given back when its last byte is written or its client is gone.
 struct Held {
     bytes: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
+    _place: Option<Holding>,
 }
 
 impl Held {
-    fn bytes(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Bytes {
-        Bytes::from_owner(Self { bytes, _permit: permit })
+    fn bytes(bytes: Vec<u8>, place: Option<Holding>) -> Bytes {
+        Bytes::from_owner(Self { bytes, _place: place })
+    }
+}
+
+/// Waits for a place for a large answer; without a connection there is nothing to be bounded.
+async fn hold(handle: Option<Extension<Handle>>) -> Option<Holding> {
+    match handle {
+        Some(Extension(handle)) => handle.hold().await,
+        None => None,
     }
 }
 
@@ -107,13 +129,9 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// All paths.
-pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
-    let app = App {
-        published,
-        encoders: Arc::new(Semaphore::new(2)),
-        answers: Arc::new(Semaphore::new(limits.answers)),
-    };
+/// All paths, for those who may read them.
+pub fn router(published: Arc<Published>, limits: &Limits, access: Access) -> Router {
+    let app = App { published, encoders: Arc::new(Semaphore::new(2)) };
     let limit = limits.request;
     Router::new()
         .route("/", get(pages::index))
@@ -131,6 +149,7 @@ pub fn router(published: Arc<Published>, limits: &Limits) -> Router {
         .fallback(pages::not_found)
         .method_not_allowed_fallback(pages::method_not_allowed)
         .with_state(app)
+        .layer(middleware::from_fn_with_state(access, access::guard))
         .layer(middleware::from_fn_with_state(limit, within))
         .layer(middleware::map_response(secured))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -24,6 +25,12 @@ const FIND: &str = "kubectl get pods -n NAMESPACE -o wide | grep '^WORKLOAD'";
 const ENDS: usize = 5;
 
 type Parameters = Query<Vec<(String, String)>>;
+type Name = Result<Path<String>, PathRejection>;
+
+/// The name in a path; what is no text is the name of no runbook.
+fn readable(name: Name) -> String {
+    name.map(|Path(name)| name).unwrap_or_default()
+}
 
 pub(super) async fn without_slash() -> Redirect {
     Redirect::permanent("runbooks/")
@@ -59,10 +66,11 @@ pub(super) async fn index(Query(parameters): Parameters, headers: HeaderMap) -> 
 /// One runbook: as a page, or with the ending .md as it is written.
 pub(super) async fn page(
     State(app): State<App>,
-    Path(name): Path<String>,
+    name: Name,
     Query(parameters): Parameters,
     headers: HeaderMap,
 ) -> Response {
+    let name = readable(name);
     if let Some(page) = name.strip_suffix(".md").and_then(Page::find) {
         return raw(page, Language::English);
     }
@@ -74,8 +82,8 @@ pub(super) async fn page(
 }
 
 /// A Korean runbook as it is written.
-pub(super) async fn korean(Path(name): Path<String>) -> Response {
-    match name.strip_suffix(".md").and_then(Page::find) {
+pub(super) async fn korean(name: Name) -> Response {
+    match readable(name).strip_suffix(".md").and_then(Page::find) {
         Some(page) => raw(page, Language::Korean),
         None => unknown(Language::Korean, "../../", "../"),
     }

@@ -9,19 +9,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Writing fails when nothing could be written for `stall`, or an answer is not all written after `total`.
-#[derive(Debug)]
 pub(super) struct Impatient<S> {
     stream: S,
     stall: Duration,
     total: Duration,
+    /// Is told when an answer first has to wait, and when all is written.
+    note: Box<dyn Fn(bool) + Send>,
     /// When the answer that is being written first had to wait.
     behind_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Impatient<S> {
-    pub(super) const fn new(stream: S, stall: Duration, total: Duration) -> Self {
-        Self { stream, stall, total, behind_since: None, timer: None }
+    /// `note` is told when an answer first has to wait, and when all is written.
+    pub(super) fn new(
+        stream: S,
+        stall: Duration,
+        total: Duration,
+        note: impl Fn(bool) + Send + 'static,
+    ) -> Self {
+        Self { stream, stall, total, note: Box::new(note), behind_since: None, timer: None }
     }
 
     /// What became of a write: progress ends the wait for it, and a wait ends in time.
@@ -31,6 +38,9 @@ impl<S> Impatient<S> {
             return result;
         }
         let now = Instant::now();
+        if self.behind_since.is_none() {
+            (self.note)(true);
+        }
         let deadline = (now + self.stall).min(*self.behind_since.get_or_insert(now) + self.total);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         let timeout = || Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"));
@@ -69,7 +79,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
     /// Called when all that there was is written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.behind_since = None;
+        if self.behind_since.take().is_some() {
+            (self.note)(false);
+        }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -90,7 +102,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_dropped_after_the_stall() {
         let (server, _client) = tokio::io::duplex(16);
-        let mut server = Impatient::new(server, STALL, TOTAL);
+        let mut server = Impatient::new(server, STALL, TOTAL, |_| {});
         let start = Instant::now();
         let error = server.write_all(&[0; 17]).await.unwrap_err();
         assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 30));
@@ -99,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_trickles_is_dropped_after_the_total() {
         let (server, mut client) = tokio::io::duplex(16);
-        let mut server = Impatient::new(server, STALL, TOTAL);
+        let mut server = Impatient::new(server, STALL, TOTAL, |_| {});
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(20)).await;
@@ -114,7 +126,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_that_comes_to_the_end_is_served_for_ever() {
         let (server, mut client) = tokio::io::duplex(16);
-        let mut server = Impatient::new(server, STALL, TOTAL);
+        let mut server = Impatient::new(server, STALL, TOTAL, |_| {});
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();
             for _ in 0..20 {

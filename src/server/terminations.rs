@@ -1,14 +1,13 @@
 //! /api/v1/terminations: the last terminations as JSON, newest first.
 
-use std::sync::Arc;
-
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::{App, Held};
+use super::gate::Handle;
+use super::{App, Held, hold};
 use crate::board::{self, CAPACITY, Row};
 use crate::termination::{Cause, ExitCode};
 use crate::text::clean;
@@ -27,21 +26,20 @@ struct Refusal {
 
 pub(super) async fn terminations(
     State(app): State<App>,
+    handle: Option<Extension<Handle>>,
     Query(parameters): Query<Vec<(String, String)>>,
 ) -> Response {
     let query = match query(&parameters) {
         Ok(query) => query,
         Err(error) => return json(StatusCode::BAD_REQUEST, Bytes::from(encode(&Refusal { error }))),
     };
-    let Ok(permit) = Arc::clone(&app.answers).acquire_owned().await else {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
-    };
+    let held = hold(handle).await;
     let options = &app.published.options;
     let found = app.published.terminations(&query);
     let terminations =
         found.iter().map(|row| Row::new(row, &options.runbooks, options.show_messages)).collect();
     let answer = Answer { terminations };
-    json(StatusCode::OK, Held::bytes(encode(&answer), permit))
+    json(StatusCode::OK, Held::bytes(encode(&answer), held))
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -2,7 +2,8 @@
 //! with the feature `fault-points`, and in unit tests.
 //!
 //! `EXITCODE_FAULT_POINT=NAME:N` ends the process, as a crash would, when the point is passed for the Nth time;
-//! the name `disk-write` tears the Nth write to the file in two and ends it between them.
+//! the name `disk-write` tears the Nth write to the file in two and ends it between them, and `other-form:1` writes
+//! a file as another version would.
 
 use std::io;
 
@@ -37,6 +38,11 @@ pub fn point(name: &str) {
     if armed::is_due(name) {
         std::process::abort();
     }
+}
+
+/// The form that a file is said to have: with the point `other-form` that of another version.
+pub fn form(form: u32) -> u32 {
+    if armed::is_due("other-form") { form.saturating_add(1) } else { form }
 }
 
 /// Before a write of so many bytes: how many of them to write before the process ends.

@@ -25,11 +25,13 @@ pub const NAME: &str = "state.redb";
 /// What redb may keep of the file in memory.
 const CACHE: usize = 4 << 20;
 /// A smaller file is never compacted.
-const SMALL: u64 = 16 << 20;
+const SMALL: u64 = if OFTEN { 0 } else { 16 << 20 };
 /// A larger one is when so much of it is free, which is asked once in so many writes: the answer takes a walk
 /// through the whole file.
-const FREE: u64 = 3;
-const ASK_EVERY: u32 = 3_600;
+const FREE: u64 = if OFTEN { 1 } else { 3 };
+const ASK_EVERY: u32 = if OFTEN { 3 } else { 3_600 };
+/// Tests that end the process while the file is compacted can't wait until it needs that.
+const OFTEN: bool = cfg!(feature = "fault-points");
 /// The largest file that is read into memory when it can't be written.
 const LARGEST_COPY: u64 = 1 << 30;
 
@@ -190,9 +192,7 @@ impl StateFile {
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, path: path.to_owned() };
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(disk)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
+        check(&mut database)?;
         Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
@@ -215,9 +215,7 @@ impl StateFile {
         copy.write(0, &bytes)?;
         drop(bytes);
         let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(copy)?;
-        if !database.check_integrity()? {
-            return Err(FileError::Damaged("its checksums are wrong".to_owned()));
-        }
+        check(&mut database)?;
         Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
@@ -319,6 +317,13 @@ impl Drop for StateFile {
         let database = self.database.take();
         let _ = quietly(|| drop(database));
     }
+}
+
+/// Checks all checksums. That something was put right (which pages are free, after a crash) is no damage: what could
+/// not be is an error.
+fn check(database: &mut Database) -> Result<(), FileError> {
+    let _as_it_was = database.check_integrity()?;
+    Ok(())
 }
 
 fn length(path: &Path) -> u64 {

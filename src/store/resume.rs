@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::Client;
 
 use super::saver::Saver;
-use super::{About, Begun, FORM, FileError, Kept, StateHealth, Store, Watched, cluster_uid};
+use super::{About, Begun, FORM, FileError, Kept, StateHealth, Store, Watched, cluster_uid, fault};
 use crate::board::Board;
 use crate::core::{self, Effect, State};
 use crate::series::{Series, SeriesOptions};
@@ -46,8 +46,9 @@ impl Resuming<'_> {
         };
         let begun = self.open(cluster.as_deref(), writer, empty.clone()).await;
         self.tell(&begun);
+        let form = fault::form(FORM);
         let mut about =
-            About { form: FORM, writer, cluster, watched: self.watched.clone(), saved_at: String::new() };
+            About { form, writer, cluster, watched: self.watched.clone(), saved_at: String::new() };
         let (mut kept, mut effects) = (empty(), Vec::new());
         if let Some((saved, before)) = begun.restored {
             kept = saved;

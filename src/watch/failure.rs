@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
+use super::Target;
+
 /// Why a list or a watch failed: the `reason` label of `exitcode_exporter_watch_failures_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureReason {
@@ -127,6 +129,16 @@ impl Failure {
             code: Some(code),
             retry_after: status.details.as_ref().and_then(|d| d.retry_after_seconds).map(Duration::from_secs),
         }
+    }
+
+    /// A refusal for want of a permission names the permission.
+    pub(super) fn naming_permission(mut self, target: &Target, verb: &str) -> Self {
+        if self.reason == FailureReason::Forbidden {
+            let resource = target.resource;
+            self.detail =
+                format!("cannot {verb} {target}: grant verb {verb} on resource {resource} ({})", self.detail);
+        }
+        self
     }
 
     /// From a request that got no answer.

@@ -140,16 +140,8 @@ impl<T: Object> Follower<T> {
         }
     }
 
-    /// A refusal for want of a permission names the permission.
-    pub(super) fn explain(&self, mut failure: Failure, verb: &str) -> Failure {
-        if failure.reason == FailureReason::Forbidden {
-            let (target, resource) = (self.health.target(), self.health.target().resource);
-            failure.detail = format!(
-                "cannot {verb} {target}: grant verb {verb} on resource {resource} ({})",
-                failure.detail
-            );
-        }
-        failure
+    pub(super) fn explain(&self, failure: Failure, verb: &str) -> Failure {
+        failure.naming_permission(self.health.target(), verb)
     }
 
     fn was_healthy(&self) -> bool {

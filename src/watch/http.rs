@@ -35,6 +35,15 @@ pub(crate) async fn get(
         .header(header::ACCEPT, accept)
         .body(Body::empty())
         .map_err(|_| Failure::new(FailureReason::Other, "the request can't be written as a URI"))?;
+    send(client, request, within).await
+}
+
+/// Sends a request and waits for the headers of a successful answer.
+pub(crate) async fn send(
+    client: &Client,
+    request: Request<Body>,
+    within: Duration,
+) -> Result<Response<Body>, Failure> {
     let response = timeout(within, client.send(request))
         .await
         .map_err(|_| {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kube::Client;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::debug;
@@ -9,7 +10,7 @@ use tracing::debug;
 use super::decode;
 use super::follow::{Follower, JSON, Stop, Streaming, watch_seconds};
 use super::http::{self, ANSWER_WITHIN, BodyError, Lines};
-use super::{Failure, FailureReason, Update};
+use super::{Failure, FailureReason, Target, Update};
 use crate::pod::Object;
 
 /// Objects on a page: with pods of 12 KB a page is 3 MB.
@@ -17,7 +18,7 @@ pub(super) const PAGE: u32 = 250;
 /// The largest page that is held. A larger one is asked for again in smaller pieces.
 const LARGEST_PAGE: usize = 64 << 20;
 /// No list has more pages: one that does never ends.
-const MOST_PAGES: u32 = 20_000;
+pub(super) const MOST_PAGES: u32 = 20_000;
 /// How long one page may take.
 const PAGE_WITHIN: Duration = Duration::from_secs(120);
 
@@ -67,7 +68,8 @@ impl<T: Object> Follower<T> {
     async fn list_pages(&mut self) -> Result<(), Stop> {
         let (mut whole, mut next, mut version, mut body) = (true, None::<String>, None, Vec::new());
         for number in 0..MOST_PAGES {
-            self.fetch_page(next.as_deref(), &mut body).await?;
+            let target = self.health.target();
+            fetch_page(&self.client, target, &mut self.page, next.as_deref(), &mut body).await?;
             let page = decode::page(&body).map_err(|place| {
                 Failure::new(FailureReason::Undecodable, format!("the list can't be read: {place}"))
             })?;
@@ -90,24 +92,6 @@ impl<T: Object> Follower<T> {
         Err(Failure::new(FailureReason::Other, format!("the list has more than {MOST_PAGES} pages")).into())
     }
 
-    /// Gets a page, in smaller pieces if it is too large.
-    async fn fetch_page(&mut self, next: Option<&str>, body: &mut Vec<u8>) -> Result<(), Failure> {
-        loop {
-            let url = self.health.target().page(self.page, next);
-            let deadline = Instant::now() + PAGE_WITHIN;
-            let response = http::get(&self.client, &url, JSON, ANSWER_WITHIN).await?;
-            match http::collect(response.into_body(), body, LARGEST_PAGE, deadline).await {
-                Ok(()) => return Ok(()),
-                Err(BodyError::Failed(failure)) => return Err(failure),
-                Err(BodyError::TooLarge) if self.page > 1 => self.page = (self.page / 4).max(1),
-                Err(BodyError::TooLarge) => {
-                    let detail = format!("a single object is larger than {} MiB", LARGEST_PAGE >> 20);
-                    return Err(Failure::new(FailureReason::Undecodable, detail));
-                }
-            }
-        }
-    }
-
     /// Passes on an object of a list. False if it proves that the list has a hole.
     pub(super) async fn listed(&mut self, item: &RawValue) -> Result<bool, Stop> {
         match decode::object(item) {
@@ -120,6 +104,30 @@ impl<T: Object> Follower<T> {
                 let Some(uid) = unreadable.uid else { return Ok(false) };
                 self.send(Update::StillThere(uid)).await?;
                 Ok(true)
+            }
+        }
+    }
+}
+
+/// Gets a page of at most `size` objects, in smaller pieces from then on if it is too large.
+pub(super) async fn fetch_page(
+    client: &Client,
+    target: &Target,
+    size: &mut u32,
+    next: Option<&str>,
+    body: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    loop {
+        let url = target.page(*size, next);
+        let deadline = Instant::now() + PAGE_WITHIN;
+        let response = http::get(client, &url, JSON, ANSWER_WITHIN).await?;
+        match http::collect(response.into_body(), body, LARGEST_PAGE, deadline).await {
+            Ok(()) => return Ok(()),
+            Err(BodyError::Failed(failure)) => return Err(failure),
+            Err(BodyError::TooLarge) if *size > 1 => *size = (*size / 4).max(1),
+            Err(BodyError::TooLarge) => {
+                let detail = format!("a single object is larger than {} MiB", LARGEST_PAGE >> 20);
+                return Err(Failure::new(FailureReason::Undecodable, detail));
             }
         }
     }

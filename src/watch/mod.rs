@@ -30,6 +30,7 @@ mod failure;
 mod follow;
 pub(crate) mod http;
 mod list;
+mod once;
 mod stats;
 mod stream;
 mod target;
@@ -46,6 +47,7 @@ use crate::pod::Object;
 
 pub use client::{ConnectError, connect, connect_to};
 pub use failure::{Failure, FailureReason};
+pub use once::{Listed, list_once};
 pub use stats::{EventKind, Health, Stats, UNREADY_AFTER_MS};
 pub use target::Target;
 pub(crate) use target::escape;

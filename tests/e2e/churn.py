@@ -5,7 +5,9 @@ Needs the generator `churn` beside the cluster's scripts. The controller manager
 generator's pods, whose owners do not exist. Compares every (namespace, workload, container, exit code, reason), and prints
 what the exporter needed: peak memory, CPU until synced and per event.
 
-Usage: churn.py [--pods N] [--rate PER_SECOND] [--seconds N]. Exit status 1 on a difference.
+With --saved the exporter saves its state, is restarted at the end, and must still show the same.
+
+Usage: churn.py [--pods N] [--rate PER_SECOND] [--seconds N] [--saved]. Exit status 1 on a difference.
 """
 
 import argparse
@@ -30,15 +32,20 @@ def usage(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(peak.split()[1]) / 1024
 
 
-def generate(cluster, binary, *options):
-    """Runs the generator to its end."""
+def generate(cluster, binary, *options, at_load=lambda: None):
+    """Runs the generator to its end; calls `at_load` when the pods are there."""
     environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-    done = subprocess.run([binary, "--prefix", PREFIX, "--namespaces", str(NAMESPACES), *options],
-                          env=environment, capture_output=True, text=True, timeout=1200)
-    for line in done.stderr.splitlines():
-        say(f"churn: {line}")
-    if done.returncode != 0:
-        raise Failed("the generator failed")
+    with subprocess.Popen([binary, "--prefix", PREFIX, "--namespaces", str(NAMESPACES), *options],
+                          env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as generator:
+        try:
+            for line in generator.stderr:
+                say(f"churn: {line.strip()}")
+                if "created" in line:
+                    at_load()
+            if generator.wait() != 0:
+                raise Failed("the generator failed")
+        finally:
+            generator.kill()
 
 
 def expected(path):
@@ -49,6 +56,14 @@ def expected(path):
         code, reason = (str(row["exit_code"]), row["reason"]) if row["seen"] else ("unknown", "NotObserved")
         found[(row["namespace"], row["workload_type"], row["workload"], row["container"], code, reason)] += row["count"]
     return found
+
+
+def build(place):
+    """Builds the generator and returns its path."""
+    binary = str(place / "churn-generator")
+    subprocess.run(["go", "build", "-o", binary, "./churn"], cwd=folder(), check=True, timeout=900,
+                   env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    return binary
 
 
 def compare(truth, exporter):
@@ -63,12 +78,23 @@ def compare(truth, exporter):
     return len(rows)
 
 
-def remove(cluster):
+def restarted(exporter, place, arguments, cluster):
+    """Stops the exporter and starts it again; prints what its file needs, and how long it takes until ready."""
+    kib = exporter.sum("exitcode_exporter_state_size_bytes") / 1024
+    took = exporter.sum("exitcode_exporter_state_save_duration_seconds")
+    exporter.stop()
+    begun = time.monotonic()
+    again = Exporter(place, arguments, cluster.kubeconfig, "exporter-again", "warn")
+    until("/readyz of the exporter", 60, lambda: again.fetch("/readyz")[0] == 200, every=0.01)
+    say(f"the file has {kib:.0f} KiB, the last save took {took * 1000:.0f} ms; ready {time.monotonic() - begun:.2f} s after a restart")
+    return again
+
+
+def remove(cluster, prefix=PREFIX, namespaces=NAMESPACES):
     """Removes the generator's namespaces; its pods have no kubelet that would end them."""
-    for number in range(NAMESPACES):
-        name = f"{PREFIX}-{number}"
-        cluster.kubectl("-n", name, "delete", "pods", "--all", "--force", "--grace-period=0", "--wait=false",
-                        check=False, timeout=600)
+    for number in range(namespaces):
+        name = f"{prefix}-{number}"
+        cluster.request("DELETE", f"/api/v1/namespaces/{name}/pods", {"gracePeriodSeconds": 0})
         cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
 
@@ -78,27 +104,35 @@ def run():
     parser.add_argument("--pods", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=60, help="terminations a second")
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--saved", action="store_true", help="with saved state, and a restart at the end")
     options = parser.parse_args()
     cluster, place = Cluster(), scratch("churn")
-    binary = str(place / "churn-generator")
-    subprocess.run(["go", "build", "-o", binary, "./churn"], cwd=folder(), check=True, timeout=900,
-                   env={**os.environ, "GOFLAGS": "-mod=readonly"})
+    binary = build(place)
     manager, exporter = cluster.stop("kube-controller-manager"), None
     try:
         generate(cluster, binary, "--pods", str(options.pods), "--only", "create")
-        exporter = Exporter(place, kubeconfig=cluster.kubeconfig, level="warn")
+        arguments = ["--state-dir", str(place / "state")] if options.saved else []
+        exporter = Exporter(place, arguments, cluster.kubeconfig, level="warn")
         exporter.wait_until_ready(60)
         cpu, peak = usage(exporter.process.pid)
         say(f"{options.pods} pods: synced with {cpu:.2f} s of CPU, {peak:.0f} MiB peak")
         truth = place / "truth.ndjson"
+        marks = []
         before = exporter.sum("exitcode_exporter_watch_events_total", resource="pods")
         generate(cluster, binary, "--pods", str(options.pods), "--rate", str(options.rate),
-                 "--duration", f"{options.seconds}s", "--truth", str(truth))
+                 "--duration", f"{options.seconds}s", "--truth", str(truth),
+                 at_load=lambda: marks.append((time.monotonic(), usage(exporter.process.pid)[0])))
+        marks.append((time.monotonic(), usage(exporter.process.pid)[0]))
         exporter.settle({f"{PREFIX}-{n}" for n in range(NAMESPACES)}, quiet=3)
         events = exporter.sum("exitcode_exporter_watch_events_total", resource="pods") - before
         more, peak = usage(exporter.process.pid)
         say(f"{events:.0f} events: {(more - cpu) / max(events, 1) * 1e6:.0f} us of CPU each (scrapes included), {peak:.0f} MiB peak")
+        seconds, used = (marks[-1][n] - marks[0][n] for n in (0, 1))
+        say(f"{used:.2f} s of CPU in the {seconds:.0f} s of load: {used / seconds:.1%} of a core")
         wrong = compare(expected(truth), exporter)
+        if options.saved:
+            exporter = restarted(exporter, place, arguments, cluster)
+            wrong += compare(expected(truth), exporter)
     finally:
         if exporter:
             exporter.stop()

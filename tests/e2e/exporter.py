@@ -43,16 +43,22 @@ def parse(text):
 
 
 class Exporter:
-    """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line."""
+    """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line.
 
-    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug", port=None):
+    With a build of the feature `fault-points`, `fault` (NAME:N) is where it ends itself; `through` is a
+    command that runs it."""
+
+    def __init__(self, folder, arguments=(), kubeconfig=None, name="exporter", level="debug", port=None, fault=None,
+                 through=()):
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith("EXITCODE_")}
         if kubeconfig:
             environment["KUBECONFIG"] = str(kubeconfig)
-        command = [binary(), *arguments]
+        if fault:
+            environment["EXITCODE_FAULT_POINT"] = fault
+        command = [*through, binary(), *arguments]
         if "demo" not in arguments:
             command += ["--log-format", "json", "--log-level", level]
         command += ["--listen-address", f"127.0.0.1:{self.port}"]

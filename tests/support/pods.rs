@@ -253,6 +253,10 @@ pub fn system_oom(node: &str, seconds: i64) -> EventBuilder {
 }
 
 impl EventBuilder {
+    pub fn json(&self) -> Value {
+        self.json.clone()
+    }
+
     pub fn build(&self) -> Box<Event> {
         Box::new(serde_json::from_value(self.json.clone()).expect("an event"))
     }

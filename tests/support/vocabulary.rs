@@ -63,7 +63,8 @@ pub fn pages() -> BTreeMap<&'static str, Vec<i32>> {
 
 /// One of everything, as a scrape shows it.
 fn exposition() -> String {
-    let own = OwnMetrics::new(Sources::default());
+    // Those of the saved state are there where there is one.
+    let own = OwnMetrics::new(Sources { state: Some(Arc::default()), ..Sources::default() });
     let readiness = Arc::new(|| Ok(()));
     let published = Published::new(PublishOptions::default(), own, Clock::start(), readiness);
     let one = termination(Some(137), false);
