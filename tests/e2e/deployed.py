@@ -19,8 +19,8 @@ import gzip
 import json
 
 from cluster import HERE, PROJECT, Cluster, Failed, main, say, scratch, until
-from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, deployment, kustomization, left_behind, run,
-                       scrape, static_binary, tool)
+from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, deployment, kustomization, left_behind,
+                       of_this_run, run, scrape, static_binary, tool)
 from exporter import parse
 
 CRASHES, TENANT, VOLUME = "e2e-deployed", "e2e-tenant", "e2e-deployed"
@@ -32,8 +32,9 @@ SECONDS = 2
 def image(cluster, folder):
     """Assembles and imports the image; says how large it is."""
     archive, again = folder / "image.tar", folder / "again.tar"
-    printed = assemble(archive).strip()
-    assemble(again)
+    mine = of_this_run()
+    printed = assemble(archive, *mine).strip()
+    assemble(again, *mine)
     if archive.read_bytes() != again.read_bytes():
         raise Failed("the same binary gave two images")
     run(tool("crane"), "validate", "--tarball", archive)
