@@ -221,6 +221,23 @@ async fn a_new_certificate_is_shown_to_the_next_connection_and_a_broken_one_to_n
 }
 
 #[tokio::test]
+async fn a_kept_connection_ends_with_the_answer_after_a_change() {
+    let place = Place::new("kept");
+    let server = place.server(&format!("tls_server_config: {{{PAIR}}}")).await;
+    let mut kept = server.tls(&place.client(None, ALL), "localhost").await.unwrap();
+    let head = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut first = [0; 15];
+    kept.write_all(head).await.unwrap();
+    kept.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    place.serve_as("renewed");
+    grow_old().await;
+    kept.write_all(head).await.unwrap();
+    let rest = read_to_end(&mut kept).await;
+    assert!(rest.contains("\r\nconnection: close\r\n") && rest.ends_with("ok\n"), "{rest}");
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_verified_and_its_authority_can_change() {
     let (place, other) = (Place::new("mutual"), Place::new("other"));
     let tls = |more: &str| {

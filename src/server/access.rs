@@ -103,6 +103,13 @@ impl Access {
         self.web().await?.tls.clone()
     }
 
+    /// Whether a connection with this TLS would get another one now.
+    pub(super) fn has_renewed(&self, tls: Option<&Arc<rustls::ServerConfig>>) -> bool {
+        let Some(tls) = tls else { return false };
+        let now = self.0.web.as_ref().and_then(|web| web.known().tls.clone());
+        now.is_some_and(|now| !Arc::ptr_eq(&now, tls))
+    }
+
     async fn web(&self) -> Option<Arc<Web>> {
         match &self.0.web {
             Some(web) => Some(web.current().await),
@@ -122,7 +129,7 @@ impl Access {
         }
         if self.0.tokens {
             return match &self.0.reviewer {
-                Some(reviewer) => reviewer.admit(path, headers, client).await,
+                Some(reviewer) => reviewer.admit(headers, client).await,
                 None => Err(Refusal::Unavailable("there is no API server to ask".to_owned())),
             };
         }

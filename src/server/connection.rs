@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls};
 use tower::BoxError;
 
 use super::access::Access;
@@ -125,16 +127,16 @@ async fn shake_and_speak(
     stopped: watch::Receiver<bool>,
 ) -> Result<(), BoxError> {
     let Some(config) = service.access.tls().await else {
-        return Ok(speak(impatient(stream, place), service.router, place, stopped).await?);
+        return Ok(speak(impatient(stream, place), service, None, place, stopped).await?);
     };
     let shaken = async {
         if !is_tls(&stream).await? {
             return turn_away(stream).await.map(|()| None);
         }
-        TlsAcceptor::from(config).accept(impatient(stream, place)).await.map(Some)
+        TlsAcceptor::from(Arc::clone(&config)).accept(impatient(stream, place)).await.map(Some)
     };
     match tokio::time::timeout(place.limits().handshake, shaken).await?? {
-        Some(stream) => Ok(speak(stream, service.router, place, stopped).await?),
+        Some(stream) => Ok(speak(stream, service, Some(config), place, stopped).await?),
         None => Ok(()),
     }
 }
@@ -165,7 +167,8 @@ async fn turn_away(stream: TcpStream) -> io::Result<()> {
 
 async fn speak<S>(
     stream: S,
-    router: Router,
+    service: Service,
+    tls: Option<Arc<rustls::ServerConfig>>,
     place: &Place,
     mut stopped: watch::Receiver<bool>,
 ) -> hyper::Result<()>
@@ -173,18 +176,23 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (client, handle, connection) = (place.client(), place.handle.clone(), Arc::clone(place.connection()));
+    let Service { router, access } = service;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(handle.clone());
         let framing = Framing::of(request.version(), request.headers());
         let (asked, answer) = (connection.asked(), router.call(request));
+        let (access, tls) = (access.clone(), tls.clone());
         async move {
             let mut answer = match framing {
                 Framing::Plain | Framing::Last => answer.await?,
                 Framing::Unclear => secured(framing::refuse()).await,
             };
-            framing.close(&mut answer);
+            // Whoever comes with the next request shakes hands anew, so that what has changed holds for them too.
+            if framing != Framing::Plain || access.has_renewed(tls.as_ref()) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer.map(|body| Tracked { body, _asked: asked }))
         }
     });

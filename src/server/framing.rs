@@ -3,8 +3,8 @@
 //! No request here needs a body, so one that brings any is answered and its connection closed: nobody finds a second
 //! request in it. The rest of RFC 9112 (both lengths, bad chunks, folded lines, a space before the colon) is hyper's.
 
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
+use axum::http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::response::Response;
 
 use super::line;
@@ -29,13 +29,6 @@ impl Framing {
         }
         let empty = headers.get_all(CONTENT_LENGTH).iter().all(|length| length == "0");
         if empty && !headers.contains_key(TRANSFER_ENCODING) { Self::Plain } else { Self::Last }
-    }
-
-    /// Marks the last answer of a connection as such.
-    pub(super) fn close(self, response: &mut Response) {
-        if self != Self::Plain {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
     }
 }
 
