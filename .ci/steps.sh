@@ -71,11 +71,12 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The exporter with points at which tests end it, as $faulty; the build without them is back in its place afterwards.
+# The exporter with points at which tests end it, as $faulty: not optimised, which costs a minute less than it takes longer.
 faulty=$out/exitcode-exporter-faults
+simulated=$project/target/debug/examples/simulated-api-server
 build_faulty() {
-  cargo build --release --locked --features fault-points --bin exitcode-exporter --example simulated-api-server &&
-    cp target/release/exitcode-exporter "$faulty" && cargo build --release --locked
+  cargo build --locked --features fault-points --bin exitcode-exporter --example simulated-api-server &&
+    cp target/debug/exitcode-exporter "$faulty"
 }
 
 # Why no real cluster can be had here; empty if it can.

@@ -430,6 +430,9 @@ const OTHER_PROGRAMS: &[&str] = &[
     "--scale",
     // kubectl, Helm, docker, gh, sha256sum
     "--as",
+    "--cacert",
+    "--clusterrole",
+    "--serviceaccount",
     "--check",
     "--create-namespace",
     "--for",

@@ -467,6 +467,24 @@ fn a_wrong_value_is_one_line_and_exit_status_2() {
     assert_eq!(line.lines().count(), 1);
 }
 
+/// What the README says of the options is what `--help` says, both ways.
+#[test]
+fn every_option_of_the_report_is_in_the_readme_and_none_else() {
+    let options = |text: &str| -> BTreeSet<String> {
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '-'));
+        words.filter(|word| word.starts_with("--") && !word.starts_with("---")).map(str::to_owned).collect()
+    };
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, section) = readme.split_once("| option of `report` |").unwrap();
+    let (table, _) = section.split_once("\n\n").unwrap();
+    let output = program("exitcode-exporter", &["report", "-h"]).assert().success().get_output().clone();
+    let mut help = options(&String::from_utf8(output.stdout).unwrap());
+    for told_elsewhere in ["--help", "--namespace", "--log-format", "--log-level"] {
+        assert!(help.remove(told_elsewhere), "{told_elsewhere}");
+    }
+    assert_eq!(options(table), help);
+}
+
 #[test]
 fn no_cluster_is_one_line_and_exit_status_1() {
     let line = "exitcode-exporter: no cluster to connect to: not in a pod with a service account, and ";

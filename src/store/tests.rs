@@ -58,6 +58,8 @@ fn begin(folder: &Folder, writer: u64) -> Begun {
     Store::begin(&folder.0, writer, Some(CLUSTER), empty, NOW).unwrap()
 }
 
+type Damage = dyn Fn(&Folder);
+
 /// What is kept, with so many workloads that each ended once.
 fn filled(workloads: u32) -> (Kept, Batch) {
     let mut kept = empty();
@@ -121,7 +123,7 @@ fn an_unreadable_file_is_moved_aside_and_counting_starts_anew() {
     let head = |folder: &Folder| {
         OpenOptions::new().write(true).open(folder.file()).unwrap().write_all_at(&[0xff; 16], 12).unwrap();
     };
-    let cases: [(&str, &dyn Fn(&Folder)); 5] =
+    let cases: [(_, &Damage); 5] =
         [("cut", &cut), ("short", &short), ("nonsense", &nonsense), ("zeros", &zeros), ("head", &head)];
     for (name, damage) in cases {
         let folder = saved(name);

@@ -15,7 +15,7 @@ import json
 import ssl
 
 from cluster import HERE, PROJECT, Cluster, Failed, main, say, scratch, until
-from deploying import Crashes, Door, Registry, assemble, deployment, left_behind, run, scrape, static_binary, tool
+from deploying import Crashes, Door, Registry, assemble, deployment, left_behind, of_this_run, run, scrape, static_binary, tool
 from exporter import parse
 
 RELEASE, NAMESPACE, CRASHES = "ends", "e2e-chart", "e2e-chart-crashes"
@@ -79,7 +79,7 @@ class Test:
         """The image in a registry, the chart as a package, the namespace and the kinds of the operator."""
         cluster = self.cluster
         self.registry = Registry(self.folder)
-        assemble(self.folder / "image.tar")
+        assemble(self.folder / "image.tar", *of_this_run())
         digest = self.registry.push(self.folder / "image.tar", "team/exitcode-exporter:0.1.0").rpartition("@")[2]
         run(tool("helm"), "package", PROJECT / "deploy" / "chart", "-d", self.folder)
         self.package, = self.folder.glob("exitcode-exporter-*.tgz")

@@ -7,6 +7,7 @@ Assembles the image twice (equal, and by crane's word valid), imports it into th
   Prometheus' counts over both are the truth; the shipped scrape configurations give the series their own labels and no other;
 - the components that can be combined, together: two replicas, annotations, operator, network policy, custom owners;
 - a volume: what ended while the pod was gone is counted when it is back, and no count is lost;
+- OpenShift's: no fixed uid, here that of the image; and tokens: who may get /metrics is answered, nobody else;
 - Roles only: in a namespace of a tenant, without a right in the cluster;
 - what is deleted leaves nothing behind.
 
@@ -17,10 +18,12 @@ Prints size and cold start. Exit status 1 on a difference.
 import argparse
 import gzip
 import json
+import urllib.error
+import urllib.request
 
 from cluster import HERE, PROJECT, Cluster, Failed, main, say, scratch, until
-from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, deployment, kustomization, left_behind, run,
-                       scrape, static_binary, tool)
+from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, deployment, kustomization, left_behind,
+                       of_this_run, run, scrape, static_binary, tool)
 from exporter import parse
 
 CRASHES, TENANT, VOLUME = "e2e-deployed", "e2e-tenant", "e2e-deployed"
@@ -32,8 +35,9 @@ SECONDS = 2
 def image(cluster, folder):
     """Assembles and imports the image; says how large it is."""
     archive, again = folder / "image.tar", folder / "again.tar"
-    printed = assemble(archive).strip()
-    assemble(again)
+    mine = of_this_run()
+    printed = assemble(archive, *mine).strip()
+    assemble(again, *mine)
     if archive.read_bytes() != again.read_bytes():
         raise Failed("the same binary gave two images")
     run(tool("crane"), "validate", "--tarball", archive)
@@ -47,6 +51,17 @@ def counted(pods, code, namespace=CRASHES):
     """How many ends with this code each of the exporter's pods has counted."""
     return [int(sum(value for labels, value in parse(scrape(pod))[COUNTER]
                     if labels["namespace"] == namespace and labels["exit_code"] == str(code))) for pod in pods]
+
+
+def status(pod, token=None):
+    """The status of a request for /metrics, with or without a token."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"http://{pod['status']['podIP']}:10137/metrics", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def expect(what, found, wanted):
@@ -76,6 +91,8 @@ class Test:
             self.counts()
             self.combined()
             self.persistent()
+            self.openshift()
+            self.authorized()
             self.tenant()
         finally:
             self.clear()
@@ -91,6 +108,7 @@ class Test:
             server.stop()
         self.servers = []
         cluster = self.cluster
+        cluster.kubectl("delete", "clusterrolebinding", "e2e-deployed-reader", "--ignore-not-found", check=False)
         for place in ("deploy/overlays/persistent", "deploy/overlays/auth-kubernetes", "deploy/overlays/custom-owners"):
             cluster.kubectl("delete", "-k", str(PROJECT / place), "--ignore-not-found", "--timeout=120s", check=False)
         for name in (CRASHES, TENANT):
@@ -246,6 +264,40 @@ class Test:
         cluster.kubectl("delete", "-k", str(self.folder / "persistent"), "--timeout=120s")
         cluster.kubectl("delete", "pv", VOLUME)
         say(f"a volume: 2 ends are kept when the pod is deleted, 3 that came meanwhile are added; its files belong to {owner}")
+
+    def openshift(self):
+        """Without a fixed uid it runs as any that it is given."""
+        place = kustomization(self.folder, "openshift", self.door, ["overlays/openshift"])
+        self.apply(place)
+        pod, = deployment(self.cluster)
+        expect("a uid in the pod", pod["spec"]["securityContext"].get("runAsUser"), None)
+        expect("what an answer to /readyz says", scrape(pod, "/readyz").strip(), "ok")
+        self.cluster.kubectl("delete", "-k", str(place), "--timeout=120s")
+        say("OpenShift's overlay: ready, without a fixed uid")
+
+    def authorized(self):
+        """Tokens that may get /metrics are answered, others are not, and the probes work without."""
+        cluster = self.cluster
+        if "--auth " not in run(static_binary(), "--help"):
+            say("skipped: tokens (this exporter does not know them)")
+            return
+        self.apply(kustomization(self.folder, "authorized", self.door, ["overlays/auth-kubernetes"]))
+        pod, = deployment(cluster)
+        for account in ("reader", "stranger"):
+            cluster.kubectl("-n", CRASHES, "create", "serviceaccount", account)
+        # Labelled, so that it is found with the rest.
+        cluster.apply(json.dumps({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "e2e-deployed-reader", "labels": {"app.kubernetes.io/instance": NAMESPACE}},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "exitcode-exporter-metrics-reader"},
+            "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": CRASHES}]}))
+        tokens = {account: cluster.kubectl("-n", CRASHES, "create", "token", account).strip() for account in ("reader", "stranger")}
+        until("an answer to the reader", 40, lambda: status(pod, tokens["reader"]) == 200)
+        answers = {"reader": status(pod, tokens["reader"]), "stranger": status(pod, tokens["stranger"]), "nobody": status(pod)}
+        expect("answers", answers, {"reader": 200, "stranger": 403, "nobody": 401})
+        cluster.kubectl("delete", "clusterrolebinding", "e2e-deployed-reader")
+        cluster.kubectl("delete", "-k", str(self.folder / "authorized"), "--timeout=120s")
+        say(f"tokens: {answers}")
 
     def tenant(self):
         """Roles only, in a namespace of somebody who has no right in the cluster; other namespaces are out of sight."""

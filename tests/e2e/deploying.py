@@ -54,6 +54,12 @@ def static_binary():
     return path
 
 
+def of_this_run():
+    """Makes an image of this run's own. The kubelet remembers which image (by its content) it pulled from where, and an image
+    with the same content that was imported under another name would be pulled, too, to see whether the pod may have it."""
+    return "--label", f"e2e.run={time.time_ns()}"
+
+
 def assemble(out, *more):
     """Assembles the image into a file."""
     return run(PROJECT / "deploy" / "image" / "assemble", out, "--binary", static_binary(), *more)
@@ -261,7 +267,13 @@ class Times(threading.Thread):
 
 def deployment(cluster, namespace=NAMESPACE, name="exitcode-exporter"):
     """Waits until the newest template of the Deployment is all there is, and ready; returns its pods."""
-    cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=90s", timeout=100)
+    try:
+        cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=90s", timeout=100)
+    except Failed as error:
+        shown = [cluster.kubectl("-n", namespace, *words, check=False) for words in (
+            ("get", "pods", "-o", "wide"), ("get", "events", "--sort-by=.lastTimestamp"),
+            ("logs", f"deployment/{name}", "--tail=20"), ("logs", f"deployment/{name}", "--previous", "--tail=20"))]
+        raise Failed(f"{error}\n" + "\n".join(shown)) from None
 
     def pods():
         found = [pod for pod in cluster.pods(namespace) if pod["metadata"]["labels"].get("app.kubernetes.io/name") == "exitcode-exporter"]

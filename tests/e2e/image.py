@@ -3,7 +3,8 @@
 
 Reads the Dockerfile's last stage with a reader of its own, pushes the assembled image to a registry on loopback, pulls its
 configuration back, and compares. The one file in it must be the binary that was given, and run. Two assemblies are the same
-bytes. What can't be right is refused: a dynamic binary, an instruction that is not understood.
+bytes. What can't be right is refused: a dynamic binary, an instruction that is not understood. And the build stage has all that
+cargo needs: its steps are done in a folder with only what .dockerignore lets through, but for compiling.
 
 Needs the static build and crane. Exit status 1 on a difference.
 """
@@ -57,6 +58,36 @@ def contents(layer):
         return [(member.name, member.mode, member.uid, member.gid, tar.extractfile(member).read()) for member in tar]
 
 
+def build_stage(folder):
+    """The steps of the build stage up to the compiler, in a folder of their own."""
+    text = (PROJECT / "Dockerfile").read_text().partition(" AS build\n")[2].partition("\nFROM ")[0]
+    steps = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", text, flags=re.M)).splitlines()
+    let_through = {line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    place, compiled = folder / "src", 0
+    place.mkdir()
+    for word, _, rest in (step.partition(" ") for step in steps):
+        if word == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                if source not in let_through:
+                    raise Failed(f".dockerignore keeps {source} from the builder")
+                run("cp", "-R", PROJECT / source, place / target)
+        elif word == "RUN" and "cargo build" in rest:
+            command = re.sub(r"cargo build .*?(?= &&)", "cargo metadata --locked --offline --no-deps --format-version 1 >metadata", rest)
+            run("sh", "-ec", f"cd {place} && {command.partition(' && cp ')[0]}")
+            binaries = [target["name"] for package in json.loads((place / "metadata").read_text())["packages"]
+                        for target in package["targets"] if "bin" in target["kind"]]
+            expect("cargo sees the binary", binaries, ["exitcode-exporter"])
+            compiled += 1
+    expect("builds of dependencies, and of the whole", compiled, 2)
+    missing = [f"{source.name}: {name}" for source in place.rglob("*.rs")
+               for name in re.findall(r'include_(?:str|bytes)![(]"([^"]+)"', source.read_text())
+               if "tests" not in source.name and "test" not in name and not (source.parent / name).exists()]
+    expect("files that the code includes and the builder lacks", missing, [])
+    runbooks = {path.name for path in (PROJECT / "runbooks").glob("*.md")} - {path.name for path in (place / "runbooks").glob("*.md")}
+    expect("runbooks that the builder lacks", runbooks, set())
+
+
 def test():
     """Assembles, pushes, pulls and compares."""
     folder, revision = scratch("image"), "0123abc"
@@ -85,6 +116,7 @@ def test():
     copy.chmod(0o755)
     version = subprocess.run([copy, "--version"], capture_output=True, text=True, timeout=20, check=True, env={}).stdout.strip()
     expect("it runs, with the version of the label", version, f"exitcode-exporter {wanted['Labels']['org.opencontainers.image.version']}")
+    build_stage(folder)
     refused("a dynamic binary", "linked dynamically", folder / "x.tar", "--binary", "/bin/ls")
     refused("something that is no binary", "no 64-bit Linux binary", folder / "x.tar", "--binary", PROJECT / "Cargo.toml")
     for line, words in (("RUN true", "cannot assemble RUN true"), ("COPY x /y", "cannot assemble COPY x /y")):

@@ -91,6 +91,8 @@ def called(path):
     """(API group, resource, verb) of a call; discovery has no resource."""
     place, _, query = path.partition("?")
     match = re.fullmatch(r"/(?:api|apis/([^/]+))/[^/]+(?:/namespaces/[^/]+)?(?:/([^/]+))?(?:/([^/]+))?", place)
+    if re.fullmatch(r"/api/v1/namespaces/[^/]+", place):
+        return ("", "namespaces", "get")
     if not match or not match[2]:
         return ("", "discovery", "get")
     verb = "get" if match[3] else "watch" if "watch=1" in query or "watch=true" in query else "list"
@@ -257,6 +259,10 @@ class Test:
                                 "base/clusterrole-owners.yaml", "base/clusterrolebinding-owners.yaml")
         self.role = role
         self.grant("shipped", [role, others[0]], proxied=True)
+        state = shipped(self.cluster, "components/persistent/clusterrole.yaml", "components/persistent/clusterrolebinding.yaml")
+        self.state = state[0]
+        self.grant("state", [role, others[0], *state], "--state-dir", str(self.folder / "state"), proxied=True)
+        self.grant("no-state", [role, others[0]], "--state-dir", str(self.folder / "no-state"))
         for resource in ["pods", "events", *KINDS]:
             self.grant(f"no-{resource}", [{**role, "rules": less(role["rules"], resource)}, others[0]])
         roles = shipped(self.cluster, "components/namespaced/role.yaml", "components/namespaced/rolebinding.yaml")
@@ -273,18 +279,19 @@ class Test:
 
     def shipped_role(self):
         """No call is forbidden, none is outside of the role, and each rule is used."""
-        grant = self.grants["shipped"]
-        grant.expect(EVERYTHING, "with the shipped role")
-        granted = {(group, resource, verb) for rule in self.role["rules"] for group in rule["apiGroups"]
-                   for resource in rule["resources"] for verb in rule["verbs"]}
-        calls = {call for call, _ in grant.proxy.calls if call[1] not in ("discovery", "assemblies")}
-        refused = {call for call, status in grant.proxy.calls if status in (401, 403) and call[1] != "assemblies"}
-        if refused or not calls <= granted:
-            raise Failed(f"refused: {sorted(refused)}, outside of the role: {sorted(calls - granted)}")
-        if granted - calls - ONLY_FOR_OLDER:
-            raise Failed(f"granted and never needed: {sorted(granted - calls - ONLY_FOR_OLDER)}")
-        say(f"shipped role: {len(grant.proxy.calls)} calls of {len(calls)} kinds, none refused, every rule needed; "
-            f"only older servers need {', '.join(sorted(' '.join(call[1:]) for call in granted - calls)) or 'nothing more'}")
+        for name, roles in (("shipped", [self.role]), ("state", [self.role, self.state])):
+            grant = self.grants[name]
+            grant.expect(EVERYTHING, f"with the role {name}")
+            granted = {(group, resource, verb) for role in roles for rule in role["rules"] for group in rule["apiGroups"]
+                       for resource in rule["resources"] for verb in rule["verbs"]}
+            calls = {call for call, _ in grant.proxy.calls if call[1] not in ("discovery", "assemblies")}
+            refused = {call for call, status in grant.proxy.calls if status in (401, 403) and call[1] != "assemblies"}
+            if refused or not calls <= granted:
+                raise Failed(f"{name}: refused {sorted(refused)}, outside of the role {sorted(calls - granted)}")
+            if granted - calls - ONLY_FOR_OLDER:
+                raise Failed(f"{name}: granted and never needed {sorted(granted - calls - ONLY_FOR_OLDER)}")
+            say(f"role {name}: {len(grant.proxy.calls)} calls of {len(calls)} kinds, none refused, every rule needed; "
+                f"only older servers need {', '.join(sorted(' '.join(call[1:]) for call in granted - calls)) or 'nothing more'}")
 
     def one_less(self):
         """Without each rule: the names that it decides, and nothing else, are others; it is counted as forbidden."""
@@ -306,6 +313,11 @@ class Test:
         if grant.exporter.fetch("/readyz")[0] != 200 or "grant verb watch on resource events" not in grant.exporter.log.read_text():
             raise Failed("without events: it must be ready, and the log must say what to grant")
         say("without events: all ends are counted, events are not synced, the log says what to grant")
+        grant = self.grants["no-state"]
+        grant.expect(EVERYTHING, "with a state, without the right to know the cluster")
+        if "cannot tell which cluster this is" not in grant.exporter.log.read_text():
+            raise Failed("with a state, without the right to know the cluster: the log must say so")
+        say("with a state, without the right to know the cluster: all ends are counted, the log says what it can't tell")
         grant = self.grants["no-pods"]
         status, _, text = grant.exporter.fetch("/readyz")
         if status != 503 or "grant verb" not in text or "pods" not in text or grant.exporter.fetch("/livez")[0] != 200:
