@@ -6,8 +6,8 @@
 #
 # The base is pinned by version, not by digest: what it builds does not depend on it. The compiler is that of
 # rust-toolchain.toml, the crates those of Cargo.lock, nothing of the base is in the image, and an unpinned base brings the
-# builder its security fixes. Who wants it pinned all the same: --build-arg BASE=docker.io/library/rust@sha256:…
-ARG BASE=docker.io/library/rust:1.95-slim-bookworm
+# builder its security fixes. Who wants it pinned all the same: --build-arg BASE=rust@sha256:…
+ARG BASE=rust:1.95-slim-bookworm
 
 FROM $BASE AS build
 RUN apt-get update \

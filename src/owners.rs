@@ -160,7 +160,8 @@ impl OwnerClient {
 
     /// Looks up an owner and names it in the answer.
     pub async fn answer(&self, key: &OwnerKey) -> OwnerAnswer {
-        OwnerAnswer { uid: Arc::clone(&key.uid), found: self.lookup(key).await }
+        let (namespace, uid) = (Arc::clone(&key.namespace), Arc::clone(&key.uid));
+        OwnerAnswer { namespace, uid, found: self.lookup(key).await }
     }
 
     /// Looks up an owner. Ends within 32 s whatever the API server does: 30 s of waiting for a turn, 2 s of asking.

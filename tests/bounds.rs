@@ -34,7 +34,7 @@ impl Passing {
                         generate_name: "batch-".into(),
                         ..Metadata::default()
                     }));
-                    self.apply(Input::Owner(OwnerAnswer { uid: key.uid, found }));
+                    self.apply(Input::Owner(OwnerAnswer { namespace: key.namespace, uid: key.uid, found }));
                 }
                 Effect::Terminated(_) => self.ended += 1,
                 _ => {}

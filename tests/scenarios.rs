@@ -4,7 +4,7 @@
 
 mod support;
 
-use exitcode_exporter::core::{Input, Options, OwnerAnswer, OwnerFound, Scope};
+use exitcode_exporter::core::{Effect, Input, Options, OwnerAnswer, OwnerFound, Scope};
 use serde_json::json;
 use support::pods::{PodBuilder, event, liveness_kill, pod, stopping};
 use support::world::{ALL, World};
@@ -647,9 +647,42 @@ fn climbs_that_meet_at_an_owner_share_its_answer() {
     check(&mut world, &["look up Job job-1", "look up CronJob nightly", "look up Job job-2"]);
     let metadata = serde_json::from_value(json!({"name": "nightly"})).expect("metadata");
     let found = OwnerFound::Found(Box::new(metadata));
-    world.apply(Input::Owner(OwnerAnswer { uid: "cron".into(), found }));
+    world.apply(Input::Owner(OwnerAnswer { namespace: "shop".into(), uid: "cron".into(), found }));
     let end = "ended cronjob/nightly app 1 Error application (status)";
     check(&mut world, &[end, end]);
+}
+
+/// A reference may hold any uid: what it says never reaches what is known in another namespace.
+#[test]
+fn a_forged_owner_takes_no_counts_from_another_namespace_and_gives_it_none() {
+    let mut world = World::new();
+    let forged = |name: &str| {
+        crashing(pod(name).with("/metadata/namespace", json!("evil")).owned_by_uid("Job", "mine", "the-job"))
+    };
+    let real = |name: &str| crashing(pod(name).owned_by_uid("Job", "nightly-29123456", "the-job"));
+    let cron = json!({"name": "nightly-29123456", "ownerReferences":
+        [{"kind": "CronJob", "name": "nightly", "uid": "cron", "controller": true}]});
+    for sees in [forged("one"), real("two"), forged("three"), real("four")] {
+        world.sees(&sees);
+    }
+    for (namespace, uid, found) in [
+        ("evil", "the-job", OwnerFound::NotFound),
+        ("shop", "the-job", OwnerFound::Found(Box::new(serde_json::from_value(cron).expect("metadata")))),
+        ("shop", "cron", OwnerFound::NotFound),
+    ] {
+        let (namespace, uid) = (namespace.into(), uid.into());
+        world.apply(Input::Owner(OwnerAnswer { namespace, uid, found }));
+    }
+    let ended = |effect: &Effect| match effect {
+        Effect::Terminated(t) => {
+            let workload = &t.subject.workload;
+            Some(format!("{} {}/{}", workload.namespace, workload.workload_type, workload.name))
+        }
+        _ => None,
+    };
+    let ends: Vec<_> = world.effects.iter().filter_map(ended).collect();
+    let (evil, shop) = ("evil job/mine", "shop cronjob/nightly");
+    assert_eq!(ends, [evil, evil, shop, shop]);
 }
 
 #[test]

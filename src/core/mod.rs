@@ -80,6 +80,8 @@ pub struct OwnerKey {
 /// What a look-up found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnerAnswer {
+    /// Namespace in which it was asked for.
+    pub namespace: Arc<str>,
     /// Uid of the owner that was asked for.
     pub uid: Arc<str>,
     /// The answer.

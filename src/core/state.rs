@@ -268,7 +268,7 @@ impl State {
 
     fn owner(&mut self, answer: &OwnerAnswer, now: Timestamp, effects: &mut Vec<Effect>) {
         let answered = self.owners.answer(answer, now, effects);
-        let waits = |item: &Item| item.place.owner.uid().is_some_and(|uid| answered.contains(uid));
+        let waits = |item: &Item| item.place.owner.id().is_some_and(|id| answered.contains(id));
         for number in self.pending.all(waits) {
             self.settle(number, false, now, effects);
         }

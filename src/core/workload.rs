@@ -27,18 +27,24 @@ const RETRY_MS: i64 = 10 * 60 * 1000;
 pub enum PodOwner {
     /// The pod itself tells.
     Known(Workload),
-    /// The owner of this uid must be climbed.
+    /// The owner of this id must be climbed.
     Owned(Arc<str>),
 }
 
 impl PodOwner {
-    /// The uid of the owner to climb.
-    pub fn uid(&self) -> Option<&Arc<str>> {
+    /// The id of the owner to climb.
+    pub fn id(&self) -> Option<&Arc<str>> {
         match self {
             Self::Known(_) => None,
-            Self::Owned(uid) => Some(uid),
+            Self::Owned(id) => Some(id),
         }
     }
+}
+
+/// What an owner is known by. Owners and what they own share a namespace, and a reference may be forged: what a pod says
+/// never reaches what is known in another namespace.
+fn id(namespace: &str, uid: &str) -> Arc<str> {
+    format!("{namespace}/{uid}").into()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,11 +124,11 @@ impl Owners {
             return PodOwner::Known(known);
         }
         let key = OwnerKey::new(namespace, controller);
-        let uid = Arc::clone(&key.uid);
-        if !self.owners.contains_key(&uid) {
-            self.owners.insert(Arc::clone(&uid), Owner::new(key));
+        let id = id(&key.namespace, &key.uid);
+        if !self.owners.contains_key(&id) {
+            self.owners.insert(Arc::clone(&id), Owner::new(key));
         }
-        let owner = PodOwner::Owned(uid);
+        let owner = PodOwner::Owned(id);
         if controller.kind == "Job" {
             self.ask(&owner, now, effects);
         }
@@ -178,7 +184,7 @@ impl Owners {
         }
     }
 
-    /// Takes in the answer to a look-up. Returns the uids of the pods' controllers that it was asked for.
+    /// Takes in the answer to a look-up. Returns the ids of the pods' controllers that it was asked for.
     pub fn answer(
         &mut self,
         answer: &OwnerAnswer,
@@ -187,7 +193,7 @@ impl Owners {
     ) -> Vec<Arc<str>> {
         let mut answered = Vec::new();
         let mut moved = Vec::new();
-        for direct in self.in_flight.remove(&answer.uid).unwrap_or_default() {
+        for direct in self.in_flight.remove(&id(&answer.namespace, &answer.uid)).unwrap_or_default() {
             let Some(owner) = self.owners.get_mut(&direct) else { continue };
             if owner.top.uid != answer.uid || owner.answer == Answer::Final {
                 continue;
@@ -199,11 +205,11 @@ impl Owners {
             }
             if owner.answer == Answer::Final && self.climbed.len() < IDLE {
                 for uid in &owner.above {
-                    self.climbed.insert(Arc::clone(uid), (owner.workload.clone(), now));
+                    self.climbed.insert(id(&answer.namespace, uid), (owner.workload.clone(), now));
                 }
             }
             moved.push((before, owner.workload.clone(), owner.pods));
-            answered.push(Arc::clone(&owner.direct.uid));
+            answered.push(direct);
         }
         for (before, after, pods) in moved {
             if before != after {
@@ -458,19 +464,21 @@ impl Owner {
         now: Timestamp,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some((workload, asked)) = climbed.get_mut(&self.top.uid) {
+        let asked_for = id(&self.top.namespace, &self.top.uid);
+        if let Some((workload, asked)) = climbed.get_mut(&asked_for) {
             *asked = now;
             self.workload = workload.clone();
             self.answer = Answer::Final;
             effects.push(Effect::OwnerCached);
             return;
         }
-        let waiting = in_flight.entry(Arc::clone(&self.top.uid)).or_default();
+        let waiting = in_flight.entry(asked_for).or_default();
         if waiting.is_empty() {
             effects.push(Effect::LookUp(self.top.clone()));
         }
-        if !waiting.contains(&self.direct.uid) {
-            waiting.push(Arc::clone(&self.direct.uid));
+        let direct = id(&self.direct.namespace, &self.direct.uid);
+        if !waiting.contains(&direct) {
+            waiting.push(direct);
         }
     }
 }

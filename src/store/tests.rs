@@ -385,5 +385,5 @@ fn the_saved_form_is_this_one() {
     let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     let bytes = batch.rows().flat_map(|(key, value)| key.iter().chain(value.unwrap_or_default()));
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325, fnv);
-    assert_eq!((FORM, batch.len(), hash), (1, 16, 1_530_489_978_995_001_548));
+    assert_eq!((FORM, batch.len(), hash), (1, 16, 6_503_435_196_494_549_986));
 }

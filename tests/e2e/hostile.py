@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Clients that mean no good, by the thousand, while a real Prometheus scrapes: it must not miss a scrape.
+"""Clients that mean no good, by the thousand, while a real Prometheus scrapes: it must not miss a scrape, and neither must
+a client that comes anew each time, as a Prometheus with a longer interval does.
 
 The exporter runs the demo. One attack after the other, each for some seconds, from many loopback addresses and from one:
 idle connections, heads that trickle in, answers that nobody reads, requests with bodies, pipelined requests, TLS and
@@ -137,6 +138,32 @@ class Usage(threading.Thread):
             self.memory, self.files = max(self.memory, memory), max(self.files, files)
 
 
+class Newcomer(threading.Thread):
+    """Scrapes twice a second from an address of its own, each time over a new connection."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.port, self.done, self.good, self.bad = port, threading.Event(), 0, []
+        self.start()
+
+    def scrape(self):
+        """Why it is no scrape; nothing if it is one."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5, source_address=("127.0.0.99", 0)) as sock:
+                sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: sock.recv(1 << 20), b""))
+        except OSError as error:
+            return str(error)
+        good = answer.startswith(b"HTTP/1.1 200 ") and b"\nprocess_virtual_memory_max_bytes " in answer
+        return None if good else f"{answer[:40]}"
+
+    def run(self):
+        while not self.done.wait(0.5):
+            error = self.scrape()
+            self.good += error is None
+            self.bad += [error] if error else []
+
+
 def attacks(port, seconds):
     """Name and what to do."""
     trickle = {"first": b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: ", "drip": b"x"}
@@ -166,7 +193,7 @@ def run():
         server = Prometheus(options.prometheus, folder, [{"job_name": "exporter", "static_configs": [{"targets": [target]}]}])
         until("the first scrape", 30, lambda: server.targets().get("exporter", ("",))[0] == "up")
         time.sleep(10)  # the demo has begun
-        usage, rows = Usage(exporter.process.pid), []
+        usage, newcomer, rows = Usage(exporter.process.pid), Newcomer(exporter.port), []
         before, began = usage.memory, time.time()
         for name, attack in attacks(exporter.port, options.seconds).items():
             from_ = time.time()
@@ -175,14 +202,16 @@ def run():
             rows.append((name, made, server.value(f"sum(count_over_time(up[{window}s]))"),
                          server.value(f"min_over_time(up[{window}s])"),
                          f"{server.value(f'max_over_time(scrape_duration_seconds[{window}s])'):.2f} s",
-                         f"{usage.now()[0] / 2**20:.1f} MB", usage.files))
+                         f"{newcomer.good} and {len(newcomer.bad)}", f"{usage.now()[0] / 2**20:.1f} MB", usage.files))
         usage.done.set()
-        print(table(rows, ("attack", "connections", "scrapes", "least up", "slowest", "memory", "files so far")))
+        newcomer.done.set()
+        print(table(rows, ("attack", "connections", "scrapes", "least up", "slowest", "new: good and failed", "memory", "files so far")))
         missed = server.value(f"count_over_time((up == 0)[{int(time.time() - began) + 2}s:1s])") or 0
         grown = usage.memory - before
         say(f"memory {before / 2**20:.1f} MB before, {usage.memory / 2**20:.1f} MB at most, {usage.now()[0] / 2**20:.1f} MB after")
         wrong = {
             f"{missed:.0f} scrapes failed": missed > 0,
+            f"{len(newcomer.bad)} new connections failed, the first with {newcomer.bad[:1]}": bool(newcomer.bad) or newcomer.good < 20,
             f"it grew by {grown / 2**20:.0f} MB": grown > GROWTH,
             f"it had {usage.files} files open": usage.files > CONNECTIONS + OTHER_FILES,
             "it ended": exporter.process.poll() is not None,

@@ -104,7 +104,11 @@ impl Replay {
                         ..Default::default()
                     })),
                 };
-                self.apply(Input::Owner(OwnerAnswer { uid: key.uid.clone(), found }));
+                self.apply(Input::Owner(OwnerAnswer {
+                    namespace: key.namespace.clone(),
+                    uid: key.uid.clone(),
+                    found,
+                }));
             }
         }
         self.effects.extend(effects);

@@ -57,7 +57,7 @@ impl World {
             if let Effect::LookUp(key) = effect
                 && let Some(found) = self.owners.get(&*key.name).cloned()
             {
-                self.apply(Input::Owner(OwnerAnswer { uid: key.uid, found }));
+                self.apply(Input::Owner(OwnerAnswer { namespace: key.namespace, uid: key.uid, found }));
             }
         }
     }
