@@ -66,20 +66,34 @@ pub mod disk {
     use std::path::{Path, PathBuf};
     use std::sync::{LazyLock, Mutex, PoisonError};
 
-    static FAILING: LazyLock<Mutex<HashMap<PathBuf, io::ErrorKind>>> = LazyLock::new(Mutex::default);
+    /// How many more uses go well, and how the next ones fail.
+    static FAILING: LazyLock<Mutex<HashMap<PathBuf, (u32, io::ErrorKind)>>> = LazyLock::new(Mutex::default);
 
     /// From now on the disk of this file fails, or works again.
     pub fn fail(path: &Path, kind: Option<io::ErrorKind>) {
         let mut failing = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
         match kind {
-            Some(kind) => failing.insert(path.to_owned(), kind),
+            Some(kind) => failing.insert(path.to_owned(), (0, kind)),
             None => failing.remove(path),
         };
     }
 
+    /// After so many more writes nothing reaches the disk of this file any more: as if the process had ended there.
+    pub fn end_after(path: &Path, writes: u32) {
+        let mut failing = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.insert(path.to_owned(), (writes, io::ErrorKind::Other));
+    }
+
     /// Fails if the disk of this file does.
     pub fn check(path: &Path) -> io::Result<()> {
-        let failing = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.get(path).map_or(Ok(()), |kind| Err((*kind).into()))
+        let mut failing = FAILING.lock().unwrap_or_else(PoisonError::into_inner);
+        match failing.get_mut(path) {
+            None => Ok(()),
+            Some((0, kind)) => Err((*kind).into()),
+            Some((left, _)) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
     }
 }

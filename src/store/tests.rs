@@ -248,6 +248,25 @@ fn a_disk_that_is_full_for_a_while_loses_nothing() {
 }
 
 #[test]
+fn a_process_that_ends_in_the_middle_of_a_save_leaves_the_counts_of_before_or_after_it() {
+    let batch = filled(2_000).1;
+    let (mut writes, mut is_saved) = (0, false);
+    while !is_saved {
+        let folder = saved("ends");
+        let mut begun = begin(&folder, 2);
+        disk::end_after(&folder.file(), writes);
+        is_saved = begun.store.write(&batch, &about(2)).is_ok();
+        drop(begun);
+        disk::fail(&folder.file(), None);
+        let (begun, count) = resumed(&folder, 3);
+        assert_eq!(begun.notes, [""; 0], "after {writes} writes");
+        assert!(count == 2_000 || (!is_saved && count == 10), "{count} counted, after {writes} writes");
+        writes += 1 + writes / 4;
+    }
+    assert!(writes > 100, "{writes} writes");
+}
+
+#[test]
 fn a_directory_that_cannot_be_made_is_a_reason_and_no_end() {
     let folder = Folder::new("file-in-the-way");
     fs::write(&folder.0, "a file").unwrap();
@@ -273,26 +292,41 @@ fn what_another_exporter_wrote_meanwhile_is_not_written_over() {
 }
 
 /// What goes is given back: not at once, but after a start, and then once in an hour.
-#[test]
-fn a_file_that_is_mostly_free_shrinks() {
-    let folder = Folder::new("shrinks");
-    let size = || fs::metadata(folder.file()).unwrap().len();
+/// A file that is mostly free, as long as it is.
+fn mostly_free(folder: &Folder) -> u64 {
     let large = |value: Option<&String>| {
         let mut batch = Batch::default();
         (0..80_000_u64).for_each(|number| batch.set(Table::Gone, &number, value));
         batch
     };
-    let mut begun = begin(&folder, 1);
+    let mut begun = begin(folder, 1);
     begun.store.write(&large(Some(&"x".repeat(300))), &about(1)).unwrap();
-    let full = size();
-    assert!(full > 24 << 20, "{full}");
     begun.store.write(&large(None), &about(1)).unwrap();
     drop(begun);
-    let mut begun = begin(&folder, 2);
-    begun.store.write(&filled(5).1, &about(2)).unwrap();
-    assert!(size() < full / 4, "{} of {full}", size());
-    drop(begun);
-    assert_eq!(resumed(&folder, 3).1, 5);
+    fs::metadata(folder.file()).unwrap().len()
+}
+
+#[test]
+fn a_file_that_is_mostly_free_shrinks_and_is_whole_wherever_that_ends() {
+    let folder = Folder::new("shrinks");
+    let full = mostly_free(&folder);
+    assert!(full > 24 << 20, "{full}");
+    let image = Folder::new("ends-while-it-shrinks");
+    fs::create_dir_all(&image.0).unwrap();
+    let mut size = full;
+    for writes in (0..50).chain([1_000]) {
+        fs::copy(folder.file(), image.file()).unwrap();
+        let mut begun = begin(&image, 2);
+        disk::end_after(&image.file(), writes);
+        let _ = begun.store.write(&filled(5).1, &about(2));
+        drop(begun);
+        disk::fail(&image.file(), None);
+        let (begun, count) = resumed(&image, 3);
+        assert_eq!(begun.notes, [""; 0], "after {writes} writes");
+        assert!(count == 5 || (count == 0 && writes < 10), "{count} after {writes} writes");
+        size = fs::metadata(image.file()).unwrap().len();
+    }
+    assert!(size < full / 4, "{size} of {full}");
 }
 
 /// Two pods, one of a Job and one that is gone, an end that waits, and an event about a pod and one about a node.

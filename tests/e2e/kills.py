@@ -395,7 +395,7 @@ def run():
     parser.add_argument("--part", choices=("load", "kubelet"))
     options = parser.parse_args()
     cluster, folder = Cluster(), scratch("kills")
-    real = options.kills * 2 // 5
+    real = options.kills // 2
     wrong = 0
     if options.part != "kubelet":
         wrong += Load(cluster, folder, options.kills - real, options.pods, options.rate).run()
