@@ -12,7 +12,6 @@ use super::cause::{Case, Witness};
 use super::facts::SECOND;
 use super::kept::Kept;
 use super::ledger::hash;
-use super::saved::restore;
 use super::told::{Told, read};
 use crate::pod::Event;
 use crate::rows::{Batch, Row, Table, Unreadable};
@@ -262,8 +261,8 @@ impl EvidenceStore {
     /// If it can't be read.
     pub fn restore(&mut self, row: &Row<'_>) -> Result<(), Unreadable> {
         match row.table {
-            Table::Nodes => restore(&mut self.nodes, row),
-            _ => restore(&mut self.pods, row),
+            Table::Nodes => self.nodes.restore_row(row),
+            _ => self.pods.restore_row(row),
         }
     }
 

@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet, hash_map};
 use std::hash::Hash;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::rows::{Batch, Table};
+use crate::rows::{Batch, Row, Table, Unreadable};
 
 /// Rows of one table of the saved state.
 #[derive(Clone, Debug)]
@@ -167,6 +168,18 @@ impl<K: Clone + Eq + Hash, V> Kept<K, V> {
         {
             changed.insert(key.clone());
         }
+    }
+}
+
+impl<K: Clone + Eq + Hash + DeserializeOwned, V: DeserializeOwned> Kept<K, V> {
+    /// Takes in a row as it was saved.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn restore_row(&mut self, row: &Row<'_>) -> Result<(), Unreadable> {
+        let (key, value) = row.read()?;
+        self.restore(key, value);
+        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::kept::Kept;
 use super::memory::Names;
 use super::pods::KnownPod;
 use super::state::{ScopeState, State};
@@ -70,11 +69,11 @@ impl State {
                 known.share(&mut self.names);
                 self.pods.restore(self.names.get(&identity), known);
             }
-            Table::Gone => restore(&mut self.gone.identities, row)?,
+            Table::Gone => self.gone.identities.restore_row(row)?,
             Table::Owners | Table::Climbed => self.owners.restore(row, &mut self.names)?,
             Table::Evidence | Table::Nodes => self.evidence.restore(row)?,
-            Table::History => restore(&mut self.history.containers, row)?,
-            Table::Pending => restore(&mut self.pending.items, row)?,
+            Table::History => self.history.containers.restore_row(row)?,
+            Table::Pending => self.pending.items.restore_row(row)?,
             Table::Terminations
             | Table::Restarts
             | Table::PodFailures
@@ -125,17 +124,6 @@ impl State {
     pub fn has_listed(&self) -> bool {
         self.scopes.iter().all(|scope| scope.complete)
     }
-}
-
-/// Takes in a row of a collection that holds its rows as they are.
-pub(super) fn restore<K, V>(rows: &mut Kept<K, V>, row: &Row<'_>) -> Result<(), Unreadable>
-where
-    K: Clone + Eq + std::hash::Hash + serde::de::DeserializeOwned,
-    V: serde::de::DeserializeOwned,
-{
-    let (key, value) = row.read()?;
-    rows.restore(key, value);
-    Ok(())
 }
 
 impl KnownPod {
