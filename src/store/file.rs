@@ -25,7 +25,7 @@ pub const NAME: &str = "state.redb";
 /// What redb may keep of the file in memory.
 const CACHE: usize = 4 << 20;
 /// A smaller file is never compacted.
-const SMALL: u64 = if OFTEN { 0 } else { 16 << 20 };
+const SMALL: u64 = if OFTEN { 1 } else { 16 << 20 };
 /// A larger one is when so much of it is free, which is asked once in so many writes: the answer takes a walk
 /// through the whole file.
 const FREE: u64 = if OFTEN { 1 } else { 3 };
