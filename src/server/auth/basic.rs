@@ -14,7 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use tokio::time::Instant;
 
 use super::cache::{Cache, Mark, Marker};
-use super::turns::Turns;
+use super::turns::{Turn, Turns};
 use super::{Client, Refusal, credentials};
 
 /// Hashes at once.
@@ -96,20 +96,17 @@ impl Basic {
         if known && self.right.get(&mark).is_some() {
             return Ok(());
         }
-        let (compare, hash, began) = (self.compare, Arc::clone(&hash.text), Instant::now());
-        let compared = tokio::task::spawn_blocking(move || {
-            let right = compare(&password, &hash);
-            // Moved in, so that a client that goes away does not make room for another.
-            (right, turn)
-        });
-        let (right, turn) =
-            compared.await.map_err(|_| Refusal::Unavailable("the check failed".to_owned()))?;
-        if known && right {
-            self.right.put(mark, ());
-            return Ok(());
+        let (compare, hash) = (self.compare, Arc::clone(&hash.text));
+        // A task of its own: a client that goes away meanwhile ends its request, and pays all the same.
+        let checked = tokio::spawn(check(move || compare(&password, &hash) && known, turn));
+        match checked.await {
+            Ok(Some(true)) => {
+                self.right.put(mark, ());
+                Ok(())
+            }
+            Ok(Some(false)) => Err(CHALLENGE),
+            Ok(None) | Err(_) => Err(Refusal::Unavailable("the check failed".to_owned())),
         }
-        turn.keep(began.elapsed() * PAUSE);
-        Err(CHALLENGE)
     }
 
     /// The hash to compare with, and whether it is the user's. Somebody unknown is compared with the hash of somebody
@@ -128,6 +125,16 @@ impl Basic {
     }
 }
 
+/// Compares, and after a wrong password keeps the turn. `None` if nothing could be compared.
+async fn check(compare: impl FnOnce() -> bool + Send + 'static, turn: Turn) -> Option<bool> {
+    let began = Instant::now();
+    let right = tokio::task::spawn_blocking(compare).await.ok();
+    if right != Some(true) {
+        turn.keep(began.elapsed() * PAUSE);
+    }
+    right
+}
+
 fn user_and_password(encoded: &str) -> Option<(String, String)> {
     let text = String::from_utf8(BASE64_STANDARD.decode(encoded.trim_end()).ok()?).ok()?;
     let (user, password) = text.split_once(':')?;
@@ -137,7 +144,7 @@ fn user_and_password(encoded: &str) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
     use axum::http::header::AUTHORIZATION;
@@ -261,6 +268,39 @@ mod tests {
             busy += usize::from(asked.await.unwrap() == Err(Refusal::Busy));
         }
         assert_eq!(busy, 50 - WAITING.1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_before_the_answer_pays_for_a_wrong_password_all_the_same() {
+        static BEGUN: AtomicUsize = AtomicUsize::new(0);
+        static GONE: AtomicBool = AtomicBool::new(false);
+        let (basic, begun) = counted(&BEGUN, |password, _| {
+            BEGUN.fetch_add(1, Ordering::SeqCst);
+            while password != "right" && !GONE.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            password == "right"
+        });
+        let wrong: Vec<_> = (0..AT_ONCE)
+            .map(|i| {
+                let basic = Arc::clone(&basic);
+                let headers = headers("alice", &format!("wrong{i}"));
+                tokio::spawn(async move { basic.admit(&users(), &headers, client(1)).await })
+            })
+            .collect();
+        while begun.load(Ordering::SeqCst) < AT_ONCE {
+            tokio::task::yield_now().await;
+        }
+        let took = Duration::from_secs(1);
+        tokio::time::advance(took).await;
+        for request in wrong {
+            request.abort();
+            assert!(request.await.unwrap_err().is_cancelled());
+        }
+        GONE.store(true, Ordering::SeqCst);
+        let next = Instant::now();
+        assert_eq!(basic.admit(&users(), &headers("alice", "right"), client(2)).await, Ok(()));
+        assert!(next.elapsed() >= took * PAUSE, "{:?}", next.elapsed());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use kube::client::Body;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::cache::{Cache, Mark, Marker};
@@ -140,23 +141,23 @@ impl Reviewer {
     }
 
     async fn review(&self, token: &str, key: Mark, turn: Turn) -> Result<(), Refusal> {
+        let charged = Charged(Some(turn));
         let asked = self.ask(token).await;
         self.note(asked.as_ref().err());
-        let refusal = match asked {
+        match asked {
             Ok(Ok(())) => {
                 self.allowed.put(key, Instant::now());
-                return Ok(());
+                charged.forgive();
+                Ok(())
             }
             Ok(Err(refusal)) => {
                 self.allowed.remove(&key);
                 self.refused.put(key, (Instant::now(), refusal.clone()));
-                refusal
+                Err(refusal)
             }
             // Not remembered: it says nothing about the token.
-            Err(problem) => Refusal::Unavailable(problem),
-        };
-        turn.keep_place(PAUSE);
-        Err(refusal)
+            Err(problem) => Err(Refusal::Unavailable(problem)),
+        }
     }
 
     /// The outer error is that nobody could be asked.
@@ -224,6 +225,26 @@ impl Reviewer {
             _ => {}
         }
         *last = problem.cloned();
+    }
+}
+
+/// A turn that costs its client a place for a pause, unless the token was right. Also a client that goes away before
+/// the answer, which drops the review, has made the API server work.
+struct Charged(Option<Turn>);
+
+impl Charged {
+    /// Gives the turn back at once.
+    fn forgive(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        // Outside of a runtime nothing can wait, and nobody asks.
+        if let (Some(turn), Ok(_)) = (self.0.take(), Handle::try_current()) {
+            turn.keep_place(PAUSE);
+        }
     }
 }
 
@@ -431,6 +452,34 @@ mod tests {
             broken.store(false, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(admit(&reviewer, "good").await, Ok(()));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_before_the_answer_has_a_turn_less_all_the_same() {
+        let (reviewer, log) = api(|path, asked| match asked["spec"]["token"].as_str() {
+            Some(token) if token.starts_with("slow") => (0, json!(null)),
+            Some(_) | None => cluster(path, asked),
+        });
+        let gone: Vec<_> = (0..STRANGERS.2)
+            .map(|i| {
+                let reviewer = Arc::clone(&reviewer);
+                tokio::spawn(async move { admit(&reviewer, &format!("slow{i}")).await })
+            })
+            .collect();
+        while count(&log) < STRANGERS.2 {
+            tokio::task::yield_now().await;
+        }
+        for request in gone {
+            request.abort();
+            assert!(request.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!(admit(&reviewer, "good").await, Err(Refusal::Busy));
+        // It is their places that are kept, not the turns of others.
+        let began = Instant::now();
+        assert_eq!(reviewer.admit(&bearer("nobody"), client(2)).await, Err(BAD_TOKEN));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        tokio::time::sleep(PAUSE + Duration::from_millis(1)).await;
+        assert_eq!(admit(&reviewer, "good").await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
