@@ -178,7 +178,7 @@ fn write_line(
             // Spaces come with what follows them, so that no line ends in one.
             out.extend(std::iter::repeat_n(' ', owed));
             out.push_str(&style(index).on(&text, screen));
-            room -= owed + text.width();
+            room = room.saturating_sub(owed + text.width());
             owed = 0;
         }
         owed += width.saturating_sub(text.width()) + GAP;
@@ -194,15 +194,38 @@ pub fn cut(text: &str, most: usize) -> String {
     }
     let mut left = most.saturating_sub(CUT.width());
     let fits = |c: &char| {
-        let width = c.width().unwrap_or(0);
-        let fits = width <= left;
-        left = left.saturating_sub(width);
+        let fits = width_of(*c) <= left;
+        left = left.saturating_sub(width_of(*c));
         fits
     };
-    let kept: String = text.chars().take_while(fits).collect();
-    // Half of a joined emoji must not join the mark.
-    let kept = kept.trim_end_matches(['\u{200d}', '\u{fe0f}']);
-    if most == 0 { String::new() } else { format!("{kept}{CUT}") }
+    let mut kept: String = text.chars().take_while(fits).collect();
+    loop {
+        // Half of a joined emoji must not join the mark.
+        kept.truncate(kept.trim_end_matches(['\u{200d}', '\u{fe0f}']).len());
+        let marked = format!("{kept}{CUT}");
+        if marked.width() <= most {
+            return marked;
+        }
+        // Characters can be wider together than each by itself: a digit that is shown as an emoji.
+        if !drop_last(&mut kept) {
+            return String::new();
+        }
+    }
+}
+
+/// Takes the last character that has a width away, with all that belongs to it; false if there is none.
+fn drop_last(text: &mut String) -> bool {
+    while let Some(last) = text.pop() {
+        if width_of(last) > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+fn width_of(c: char) -> usize {
+    // A control character counts as one in a text, and has no width by itself.
+    c.width().unwrap_or(1)
 }
 
 #[cfg(test)]
@@ -225,6 +248,60 @@ mod tests {
         ] {
             assert_eq!(cut(text, most), expected, "{text} to {most}");
             assert!(cut(text, most).width() <= most);
+        }
+    }
+
+    #[test]
+    fn no_sequence_of_characters_is_wider_than_what_it_is_cut_to() {
+        let keycaps = "1\u{fe0f}\u{20e3}2\u{fe0f}\u{20e3}3\u{fe0f}\u{20e3}";
+        for (text, most, expected) in [
+            ("1\u{fe0f}1\u{fe0f}1\u{fe0f}1\u{fe0f}", 4, "1\u{fe0f}1…"),
+            (keycaps, 4, "1\u{fe0f}\u{20e3}…"),
+            (keycaps, 2, "…"),
+            ("\u{2764}\u{fe0f}\u{2764}\u{fe0f}", 3, "\u{2764}…"),
+            ("🇩🇪🇰🇷🇫🇷", 5, "🇩🇪🇰🇷…"),
+            ("👩‍👩‍👧‍👦👩‍👩‍👧‍👦", 3, "👩…"),
+        ] {
+            assert_eq!(cut(text, most), expected, "{text} to {most}");
+        }
+        let parts = [
+            "a",
+            "1\u{fe0f}",
+            keycaps,
+            "\u{2764}\u{fe0f}",
+            "👩‍👩‍👧‍👦",
+            "👍🏽",
+            "🏳️‍🌈",
+            "🇩🇪",
+            "🇰",
+            "가",
+            "e\u{301}",
+            "\u{200d}",
+            "\u{fe0f}",
+            "لا",
+            "ក្ក",
+            "\n",
+        ];
+        for first in parts {
+            for second in parts {
+                let text = [first, second].concat().repeat(4);
+                for most in 0..=text.width() {
+                    let cut = cut(&text, most);
+                    assert!(cut.width() <= most, "{text:?} to {most}: {cut:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_emoji_fits_the_screen() {
+        let columns = ["A", "B"].map(|title| Column { title, give: Give::First });
+        let cell = "1\u{fe0f}".repeat(30);
+        let line = Line { cells: vec![cell.clone(), cell], style: Paint::Plain };
+        for width in 1..60 {
+            let screen = Screen { width: Some(width), colours: false };
+            let table = write(&columns, std::slice::from_ref(&line), |_| false, screen);
+            assert!(table.lines().all(|line| line.width() <= width), "{width}: {table}");
         }
     }
 
