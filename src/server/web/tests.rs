@@ -197,6 +197,31 @@ fn what_is_wrong_is_one_line_that_names_the_key() {
 }
 
 #[test]
+fn no_key_and_no_hash_can_be_printed() {
+    let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let text = format!(
+        "tls_server_config: {{cert: SECRET, key: {}}}\nbasic_auth_users: {{alice: {HASH}}}",
+        serde_json::to_string(&key).unwrap()
+    );
+    let values = yaml::parse(&text).unwrap();
+    let top = yaml::Section::top(&values);
+    let section = top.section("tls_server_config", "tls_server_config.").unwrap().unwrap();
+    let settings = Settings::parse(&text).unwrap();
+    let tls = settings.tls.unwrap();
+    for printed in [
+        format!("{tls:?}"),
+        format!("{tls:#?}"),
+        format!("{section:?} {top:?}"),
+        format!("{:?}", settings.users),
+    ] {
+        let secrets = key.lines().chain(["SECRET", HASH, "83, 69, 67, 82, 69, 84"]);
+        assert!(secrets.clone().all(|secret| !printed.contains(secret)), "{printed}");
+        assert!(!printed.contains("83,\n"), "{printed}");
+    }
+    assert!(format!("{tls:?}").contains("(\"tls_server_config.key\", Inline)"), "{tls:?}");
+}
+
+#[test]
 fn a_cipher_suite_that_is_not_offered_is_named_with_those_that_are() {
     let folder = Folder::new("suites");
     folder.certificate("a.example");

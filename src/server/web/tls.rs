@@ -1,5 +1,6 @@
 //! `tls_server_config`, with rustls: TLS 1.2 and 1.3, and client certificates that are verified or not asked for.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,10 +46,19 @@ enum ClientAuth {
 }
 
 /// A certificate, key or authority: where it is, or itself.
-#[derive(Debug)]
 enum Pem {
     File(PathBuf),
     Inline(Vec<u8>),
+}
+
+impl fmt::Debug for Pem {
+    /// Without what is inline: it may be a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Inline(_) => f.write_str("Inline"),
+        }
+    }
 }
 
 /// The section of the file, checked as far as that goes without other files.

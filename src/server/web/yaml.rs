@@ -1,13 +1,21 @@
 //! A walk through YAML by hand, so that every complaint names the key and none shows a value that may be a secret.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 /// The keys and values at a place of the file.
-#[derive(Debug)]
 pub(super) struct Section<'a> {
     /// Where it is, with a dot at the end; empty at the top.
     place: &'static str,
     values: &'a Map<String, Value>,
+}
+
+impl fmt::Debug for Section<'_> {
+    /// Without the values, of which some are secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Section").field("place", &self.place).finish_non_exhaustive()
+    }
 }
 
 /// The file as a value; nothing at all is an empty section.
