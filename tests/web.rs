@@ -163,6 +163,23 @@ async fn grow_old() {
     tokio::time::resume();
 }
 
+/// A request after which the connection stays.
+const KEEP: &[u8] = b"GET /style.css HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Has a first request answered, and reads all of the answer.
+async fn begin<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    stream.write_all(KEEP).await.unwrap();
+    let mut answer = Vec::new();
+    let body = |answer: &[u8]| answer.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+    while body(&answer).is_none() {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(answer).unwrap();
+    assert_eq!(status(&head), Some(200));
+    let length = header(&head, "content-length").unwrap().parse().unwrap();
+    stream.read_exact(&mut vec![0; length]).await.unwrap();
+}
+
 const ALL: &[&SupportedProtocolVersion] = &[&version::TLS12, &version::TLS13];
 const PAIR: &str = "cert_file: tls.crt, key_file: tls.key";
 
@@ -225,16 +242,48 @@ async fn a_kept_connection_ends_with_the_answer_after_a_change() {
     let place = Place::new("kept");
     let server = place.server(&format!("tls_server_config: {{{PAIR}}}")).await;
     let mut kept = server.tls(&place.client(None, ALL), "localhost").await.unwrap();
-    let head = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut first = [0; 15];
-    kept.write_all(head).await.unwrap();
-    kept.read_exact(&mut first).await.unwrap();
-    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    begin(&mut kept).await;
     place.serve_as("renewed");
     grow_old().await;
-    kept.write_all(head).await.unwrap();
+    kept.write_all(KEEP).await.unwrap();
     let rest = read_to_end(&mut kept).await;
-    assert!(rest.contains("\r\nconnection: close\r\n") && rest.ends_with("ok\n"), "{rest}");
+    assert!(rest.contains("HTTP/1.1 200 OK\r\n") && rest.contains("\r\nconnection: close\r\n"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_kept_connection_gets_no_answer_once_client_certificates_are_required() {
+    let place = Place::new("outdated");
+    let server = place.server(&format!("tls_server_config: {{{PAIR}}}")).await;
+    let mut kept = server.tls(&place.client(None, ALL), "localhost").await.unwrap();
+    begin(&mut kept).await;
+    let required = "client_ca_file: ca.crt, client_auth_type: RequireAndVerifyClientCert";
+    place.write("web.yml", &format!("tls_server_config: {{{PAIR}, {required}}}"));
+    grow_old().await;
+    kept.write_all(KEEP).await.unwrap();
+    let rest = read_to_end(&mut kept).await;
+    assert!(!rest.contains("HTTP/1.1"), "{rest}");
+    assert_eq!(server.status(&place.client(Some("prometheus"), ALL), "localhost").await, Some(200));
+}
+
+/// Answered while a look at the files can't end: the only thread for such is taken.
+#[test]
+fn health_checks_do_not_wait_for_the_file_system() {
+    let place = Place::new("hung");
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let server = place.server(&format!("basic_auth_users: {{alice: {HASH}}}")).await;
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hung = tokio::task::spawn_blocking(move || released.recv_timeout(PATIENCE));
+        // Time stands still meanwhile: no limit on a look comes to its end.
+        tokio::time::pause();
+        tokio::time::advance(FRESH).await;
+        for path in ["/livez", "/-/healthy"] {
+            assert_eq!(status(&server.plain(path, "").await), Some(200), "{path}");
+        }
+        assert!(!hung.is_finished(), "it waited");
+        release.send(()).unwrap();
+    });
 }
 
 #[tokio::test]

@@ -28,6 +28,17 @@ pub enum AccessError {
     NoRandomness,
 }
 
+/// How a connection stands to the web configuration, which may have changed since its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing has changed.
+    Good,
+    /// Another handshake would be different: one more answer.
+    Old,
+    /// Another handshake would ask for a certificate, and nobody knows whether one could be shown: no answer.
+    Void,
+}
+
 /// Who may read, over what. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Access(Arc<Inner>);
@@ -100,14 +111,27 @@ impl Access {
 
     /// The TLS of a new connection.
     pub(super) async fn tls(&self) -> Option<Arc<rustls::ServerConfig>> {
-        self.web().await?.tls.clone()
+        // No change of the file brings TLS where there was none: no need for a look at it.
+        if self.is_tls() { self.web().await?.tls.clone() } else { None }
     }
 
-    /// Whether a connection with this TLS would get another one now.
-    pub(super) fn has_renewed(&self, tls: Option<&Arc<rustls::ServerConfig>>) -> bool {
-        let Some(tls) = tls else { return false };
-        let now = self.0.web.as_ref().and_then(|web| web.known().tls.clone());
-        now.is_some_and(|now| !Arc::ptr_eq(&now, tls))
+    /// What becomes of a connection that has shaken hands with this TLS.
+    pub(super) fn standing(&self, tls: Option<&Arc<rustls::ServerConfig>>) -> Standing {
+        let (Some(tls), Some(web)) = (tls, &self.0.web) else { return Standing::Good };
+        let web = web.known();
+        if web.tls.as_ref().is_none_or(|now| Arc::ptr_eq(now, tls)) {
+            Standing::Good
+        } else if web.client_certificates {
+            Standing::Void
+        } else {
+            Standing::Old
+        }
+    }
+
+    /// What holds for a request.
+    async fn web_for(&self, path: &str) -> Option<Arc<Web>> {
+        // A file system that hangs must not make the kubelet think that the exporter is dead.
+        if is_open(path) { self.0.web.as_ref().map(|web| web.known()) } else { self.web().await }
     }
 
     async fn web(&self) -> Option<Arc<Web>> {
@@ -148,7 +172,7 @@ impl Access {
 
 /// Lets a request through or refuses it, and adds the headers that the web configuration names.
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
-    let web = access.web().await;
+    let web = access.web_for(request.uri().path()).await;
     let mut response = if access.within_rate(web.as_deref(), request.uri().path()) {
         let client = request.extensions().get::<Client>().copied().unwrap_or(Client::UNKNOWN);
         match access.admit(web.as_deref(), request.uri().path(), request.headers(), client).await {

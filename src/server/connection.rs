@@ -1,6 +1,5 @@
 //! Accepting and serving connections, each within the limits.
 
-use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::{TlsAcceptor, rustls};
 use tower::BoxError;
 
-use super::access::Access;
+use super::access::{Access, Standing};
 use super::auth::Client;
 use super::framing::{self, Framing};
 use super::gate::{Asked, Gate, Place};
@@ -186,14 +185,21 @@ where
         let (access, tls) = (access.clone(), tls.clone());
         async move {
             let mut answer = match framing {
-                Framing::Plain | Framing::Last => answer.await?,
+                Framing::Plain | Framing::Last => answer.await.unwrap_or_else(|never| match never {}),
                 Framing::Unclear => secured(framing::refuse()).await,
             };
             // Whoever comes with the next request shakes hands anew, so that what has changed holds for them too.
-            if framing != Framing::Plain || access.has_renewed(tls.as_ref()) {
+            let last = match access.standing(tls.as_ref()) {
+                Standing::Good => framing != Framing::Plain,
+                Standing::Old => true,
+                // Looked at only now, after the request has had a look at the file. Most clients ask once more on a new
+                // connection when an old one is closed so; an answer of whatever kind would fail a scrape.
+                Standing::Void => return Err(Outdated),
+            };
+            if last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer.map(|body| Tracked { body, _asked: asked }))
+            Ok(answer.map(|body| Tracked { body, _asked: asked }))
         }
     });
     let connection = http1::Builder::new()
@@ -212,6 +218,11 @@ where
         }
     }
 }
+
+/// Why a connection is closed without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("its handshake was before a change, and client certificates are required")]
+struct Outdated;
 
 /// The body of an answer: the request is worked on until all of it is handed over.
 struct Tracked {
