@@ -20,12 +20,16 @@ use crate::rows::Batch;
 use crate::server::{self, Access, Limits};
 use crate::sources::Watches;
 use crate::store::{Resuming, SaveOutcome, Saver, StateHealth, Watched, fault};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Inputs that wait for the core. Bounded: while it is full, nothing more is read from the API server.
 const INPUTS: usize = 256;
 /// How often time passes for the core and the series when nothing else happens.
 const TICK: Duration = Duration::from_secs(10);
+/// How often series are looked through for those past their time to live.
+const EXPIRE_EVERY_MS: i64 = 10_000;
+/// So many more rows may wait for a disk than there are: what came and went meanwhile leaves a row, too.
+const ROWS_TOO_MANY: usize = 50_000;
 /// How long the last save may take.
 const LAST_SAVE: Duration = Duration::from_secs(3);
 
@@ -136,6 +140,7 @@ impl Exporter {
             clock: self.clock,
             saver: None,
             unsaved: false,
+            expired: self.clock.now(),
         };
         let Some((dir, health)) = &self.state_dir else { return core };
         let resuming = Resuming { dir, watched: &self.watched, health, clock: self.clock };
@@ -145,7 +150,7 @@ impl Exporter {
         core.state = kept.state;
         core.state.track();
         core.saver = Some(saver);
-        self.published.resume(kept.series, kept.board);
+        self.published.resume(kept.series, kept.board, self.clock.now());
         core.carry_out(effects);
         core
     }
@@ -162,6 +167,8 @@ struct Core {
     saver: Option<Saver>,
     /// Something may have changed since the last save.
     unsaved: bool,
+    /// When series were looked through for those past their time last.
+    expired: Timestamp,
 }
 
 impl Core {
@@ -204,14 +211,21 @@ impl Core {
 
     fn apply(&mut self, input: Input) {
         let now = self.clock.now();
-        if input == Input::Tick {
-            self.published.expire(now);
-        }
+        self.expire(now);
         let effects = self.state.apply(input, now);
         self.carry_out(effects);
         self.unsaved = true;
         if !self.published.is_open() && self.state.has_listed() {
             self.published.open(self.clock.now());
+        }
+    }
+
+    /// Lets go of series past their time; not of those that could not be shown yet, for want of a disk.
+    fn expire(&mut self, now: Timestamp) {
+        let due = now.since(self.expired) >= EXPIRE_EVERY_MS;
+        if due && self.saver.as_ref().is_none_or(Saver::works) {
+            self.expired = now;
+            self.published.expire(now);
         }
     }
 
@@ -241,6 +255,12 @@ impl Core {
 
     fn save(&mut self) {
         let Some(saver) = &mut self.saver else { return };
+        let rows = self.state.sizes().rows() + self.published.series_len();
+        if saver.unsaved() > 2 * rows + ROWS_TOO_MANY {
+            saver.save_all_next();
+            self.state.note_all();
+            self.published.note_all();
+        }
         let mut batch = Batch::default();
         self.state.save(&mut batch);
         self.published.save(&mut batch);

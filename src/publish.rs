@@ -90,10 +90,10 @@ impl Published {
     }
 
     /// Goes on from what was saved.
-    pub fn resume(&self, series: Series, board: Board) {
+    pub fn resume(&self, series: Series, board: Board, now: Timestamp) {
         *self.series() = series;
         *self.board() = board;
-        self.series().resume();
+        self.series().resume(now);
         self.series().track();
         self.board().track();
     }

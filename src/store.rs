@@ -79,6 +79,10 @@ pub struct Store {
     file: Option<StateFile>,
     /// This process, and the one whose rows it went on from.
     writers: [u64; 2],
+    /// The file holds rows that are not written again unless they change.
+    holds: bool,
+    /// What is wrong with a file that is there and could not be moved aside yet.
+    unfit: Option<&'static str>,
 }
 
 /// What a start found.
@@ -132,7 +136,7 @@ impl Store {
         let _ = fs::create_dir_all(dir);
         let path = dir.join(file::NAME);
         let mut begun = Begun {
-            store: Self { path: path.clone(), file: None, writers: [writer; 2] },
+            store: Self { path: path.clone(), file: None, writers: [writer; 2], holds: false, unfit: None },
             restored: None,
             notes: Vec::new(),
             unwritable: None,
@@ -146,6 +150,7 @@ impl Store {
             Opened::New(file) => begun.store.file = file,
             Opened::Saved(file, saved) => {
                 begun.store.writers = [writer, saved.1.writer];
+                begun.store.holds = true;
                 begun.store.file = file;
                 begun.restored = Some(*saved);
             }
@@ -161,10 +166,14 @@ impl Store {
     pub fn write(&mut self, batch: &Batch, about: &About) -> Result<u64, FileError> {
         let mut file = match self.file.take() {
             Some(file) => file,
-            None => self.open_again()?,
+            None => self.open_again(about)?,
         };
         // What failed once must be opened again: the file is put back only after success.
-        file.write(batch, about)?;
+        file.write(batch, about, !self.holds)?;
+        if file.len() == 0 {
+            return Err(FileError::Damaged("it was removed".to_owned()));
+        }
+        self.holds = true;
         let compacted = file.compact();
         let bytes = file.len();
         if compacted.is_ok() {
@@ -175,27 +184,45 @@ impl Store {
 
     /// The same store with its file closed.
     fn closed(&self) -> Self {
-        Self { path: self.path.clone(), file: None, writers: self.writers }
+        Self { path: self.path.clone(), file: None, ..*self }
     }
 
-    fn open_again(&self) -> Result<StateFile, FileError> {
+    fn open_again(&mut self, about: &About) -> Result<StateFile, FileError> {
+        if let Some(word) = self.unfit {
+            file::move_aside(&self.path, word, Timestamp::parse(&about.saved_at).unwrap_or_default())?;
+            self.unfit = None;
+        }
         if let Some(dir) = self.path.parent() {
             let _ = fs::create_dir_all(dir);
         }
         let file = StateFile::open(&self.path)?;
         match file.about()? {
             Some(about) if !self.writers.contains(&about.writer) => Err(FileError::Taken),
+            // Only what changed would go into it.
+            None if self.holds => Err(FileError::Damaged("it was emptied".to_owned())),
             Some(_) | None => Ok(file),
         }
     }
 
-    /// Moves a file aside that is no good any more.
+    /// Moves a file aside that is no good any more, if it is still there, and returns its new name. All is to be
+    /// written next.
     ///
     /// # Errors
     /// If it can't be moved.
-    pub fn move_aside(&mut self, now: Timestamp) -> io::Result<PathBuf> {
+    pub fn move_aside(&mut self, now: Timestamp) -> io::Result<Option<PathBuf>> {
         self.file = None;
-        file::move_aside(&self.path, "damaged", now)
+        let aside = match file::move_aside(&self.path, "damaged", now) {
+            Ok(aside) => Some(aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        self.holds = false;
+        Ok(aside)
+    }
+
+    /// All is to be written next, in place of what the file holds.
+    pub fn write_all_next(&mut self) {
+        self.holds = false;
     }
 }
 
@@ -216,6 +243,7 @@ impl Begun {
             }
             Err(error) => {
                 self.notes.push(format!("the saved state {why}, and counting starts anew"));
+                self.store.unfit = Some(word);
                 self.unwritable = Some(error.into());
             }
         }

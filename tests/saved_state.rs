@@ -224,6 +224,76 @@ async fn the_page_and_the_api_show_the_last_terminations_again() {
     assert_eq!(rig.get("/api/v1/terminations?limit=1000").await.1, before);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_removed_while_it_is_used_is_saved_anew() {
+    let mut rig = Rig::new("removed");
+    rig.ready().await;
+    rig.ends(40).await;
+    fs::remove_file(rig.dir.join("state.redb")).unwrap();
+    rig.ends(10).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(rig.shown("").await, Some(rig.truth()));
+    rig.stop().await;
+    rig.ends(10).await;
+    rig.ready().await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(rig.shown("").await, Some(rig.truth()));
+}
+
+/// A namespace that was left out for a while begins anew: what ended there meanwhile is nobody's.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_watched_again_begins_with_a_baseline() {
+    let mut rig = Rig::new("again");
+    rig.ready().await;
+    rig.ends(40).await;
+    rig.stop().await;
+    let before = rig.by_namespace();
+    let first = before.keys().next().unwrap().clone();
+    rig.more = vec![format!("--exclude-namespaces={first}")];
+    rig.ready().await;
+    rig.ends(60).await;
+    rig.stop().await;
+    rig.more.clear();
+    rig.ready().await;
+    sleep(Duration::from_secs(5)).await;
+    let missed = rig.by_namespace()[&first] - before[&first];
+    assert!(missed > 0);
+    assert_eq!(rig.shown("").await, Some(rig.truth() - missed));
+}
+
+/// Pods come and go all the time: the series of what is gone go all the same.
+#[tokio::test(start_paused = true)]
+async fn series_end_in_time_however_much_else_happens() {
+    let mut rig = Rig::new("expiry");
+    rig.more = vec!["--series-ttl=5m".to_owned()];
+    rig.ready().await;
+    rig.ends(40).await;
+    let store = rig.cluster.server().store().clone();
+    store.put(Resource::Pods, ended_pod());
+    rig.ends(10).await;
+    let label = "exitcode_container_terminations_total{namespace=\"gone\"";
+    let shows_it = |text: String| text.lines().any(|line| line.starts_with(label));
+    assert!(shows_it(rig.get("/metrics").await.1));
+    store.delete(Resource::Pods, "gone", "one-shot").unwrap();
+    for _ in 0..400 {
+        sleep(Duration::from_secs(1)).await;
+        rig.load.end_one();
+    }
+    assert!(!shows_it(rig.get("/metrics").await.1));
+}
+
+fn ended_pod() -> serde_json::Value {
+    serde_json::json!({
+        "metadata": {"name": "one-shot", "namespace": "gone", "uid": "one-shot", "resourceVersion": "1"},
+        "spec": {"nodeName": "node-1", "restartPolicy": "Never", "containers": [{"name": "app"}]},
+        "status": {"phase": "Failed", "containerStatuses": [{
+            "name": "app", "restartCount": 0, "containerID": "c://1", "image": "i",
+            "state": {"terminated": {"exitCode": 3, "reason": "Error", "containerID": "c://1",
+                "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:10Z"}},
+        }]},
+    })
+}
+
 /// Pods of namespaces that were not watched before are a baseline, as at a first start; those of namespaces that
 /// are not watched any more are nobody's concern.
 #[tokio::test(start_paused = true)]

@@ -267,7 +267,10 @@ impl EvidenceStore {
     }
 
     /// Goes on from the rows taken in.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, now: Timestamp) {
+        for pod in self.pods.values_mut_unsaved() {
+            pod.arrived = pod.arrived.min(now);
+        }
         let mut order: Vec<_> = self.pods.iter().map(|(uid, pod)| (pod.arrived, Arc::clone(uid))).collect();
         order.sort_unstable();
         self.order = order.into_iter().map(|(_, uid)| uid).collect();

@@ -43,8 +43,9 @@ impl Gone {
     }
 
     /// Goes on from the identities that were saved.
-    pub fn resume(&mut self) {
-        let mut order: Vec<_> = self.identities.iter().map(|(hash, at)| (*at, *hash)).collect();
+    pub fn resume(&mut self, now: Timestamp) {
+        // The clock of the process before may have been ahead.
+        let mut order: Vec<_> = self.identities.iter().map(|(hash, at)| ((*at).min(now), *hash)).collect();
         order.sort_unstable();
         self.order = order.into();
     }

@@ -157,6 +157,13 @@ impl Pending {
         Some((number, self.items.get(&number)?.due))
     }
 
+    /// Everything waits for a whole wait from now on.
+    pub fn postpone(&mut self, now: Timestamp) {
+        for item in self.items.values_mut_unsaved() {
+            item.due = now.plus_ms(WAIT_MS);
+        }
+    }
+
     /// The number of the item that comes next.
     pub fn next_number(&self) -> u64 {
         self.next
@@ -170,8 +177,8 @@ impl Pending {
     /// Goes on from the items that were saved, each with a whole wait before it: the events that were missed are
     /// about to be listed. Returns their owners, which are to be asked for again.
     pub fn resume(&mut self, now: Timestamp) -> Vec<PodOwner> {
+        self.postpone(now);
         for item in self.items.values_mut_unsaved() {
-            item.due = now.plus_ms(WAIT_MS);
             item.asked = false;
         }
         self.order = self.items.iter().map(|(number, _)| *number).collect();

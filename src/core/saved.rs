@@ -110,13 +110,20 @@ impl State {
             self.owners.add_known_pod(&known.owner);
         }
         self.owners.all_known(now, &mut effects);
-        self.gone.resume();
-        self.evidence.resume();
+        self.gone.resume(now);
+        self.evidence.resume(now);
         for owner in self.pending.resume(now) {
             self.owners.hold(&owner);
+            self.owners.ask(&owner, now, &mut effects);
         }
         self.swept = now;
         effects
+    }
+
+    /// Whether nothing may be decided for want of time: what a restart interrupted waits for the first list, and from
+    /// then on as long as anything.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.is_tracked() && !self.has_listed()
     }
 
     /// Whether the first list of every scope is in, so that what is counted is the present.

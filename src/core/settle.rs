@@ -22,6 +22,9 @@ impl State {
 
     /// Counts what is due, and the oldest where too many wait.
     pub(super) fn settle_due(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.is_catching_up() && self.pending.len() <= MOST {
+            return;
+        }
         while let Some((number, due)) = self.pending.first() {
             if due > now && self.pending.len() <= MOST {
                 return;

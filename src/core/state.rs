@@ -51,6 +51,14 @@ pub struct Sizes {
     pub names: usize,
 }
 
+impl Sizes {
+    /// How many rows all of it would take, saved.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.pods + self.gone + self.owners + self.pods_with_evidence + self.histories + self.pending
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ScopeState {
     /// The first list is in.
@@ -128,7 +136,7 @@ impl State {
     /// When something that waits is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.pending.first().map(|(_, due)| due)
+        self.pending.first().map(|(_, due)| due).filter(|_| !self.is_catching_up())
     }
 
     /// How many pods are known.
@@ -187,8 +195,11 @@ impl State {
     /// What the list did not hold is gone.
     fn listed(&mut self, scope: Scope, whole: bool, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(state) = self.scope(scope) else { return };
-        let ScopeState { generation, listed, .. } = *state;
+        let ScopeState { generation, listed, complete } = *state;
         (state.listed, state.complete) = (true, true);
+        if !complete && self.is_tracked() && self.has_listed() {
+            self.pending.postpone(now);
+        }
         if !listed && self.scopes.iter().all(|state| state.listed) {
             effects.push(Effect::Baseline(BaselineReason::FirstList));
         }

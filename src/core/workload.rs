@@ -147,7 +147,8 @@ impl Owners {
         self.peek(owner)
     }
 
-    fn ask(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) {
+    /// Asks for what is not known yet.
+    pub fn ask(&mut self, owner: &PodOwner, now: Timestamp, effects: &mut Vec<Effect>) {
         let PodOwner::Owned(uid) = owner else { return };
         let due = match self.owners.get(uid).map(|owner| owner.answer) {
             Some(Answer::None) => true,

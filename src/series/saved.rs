@@ -227,7 +227,11 @@ impl Series {
     }
 
     /// Goes on from the rows taken in. How many pods each workload has is told next.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, now: Timestamp) {
+        // The clock of the process before may have been ahead.
+        for counted in self.node_counted.values_mut() {
+            *counted = (*counted).min(now);
+        }
         let overflow = self.overflow_keys();
         let is_overflow = |key: &str| overflow.iter().any(|other| other == key);
         let all = self.containers.values().map(Counters::len).sum::<usize>()
@@ -242,6 +246,7 @@ impl Series {
             let containers = entries(&self.containers, key).map(|(_, counters)| counters.len());
             group.counters = containers.sum::<usize>() + entries(&self.pod_failures, key).count();
             group.shows_pods = group.counters > 0;
+            (group.active, group.counted) = (group.active.min(now), group.counted.min(now));
             self.len += usize::from(group.shows_pods);
             self.idle.insert((group.counted, Arc::clone(key)));
         }

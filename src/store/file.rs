@@ -252,14 +252,17 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes a batch whole, or not at all.
+    /// Writes a batch whole, or not at all; in place of all rows if it is `everything`.
     ///
     /// # Errors
     /// If the disk fails. The file must be opened again then.
-    pub fn write(&mut self, batch: &Batch, about: &About) -> Result<(), FileError> {
+    pub fn write(&mut self, batch: &Batch, about: &About, everything: bool) -> Result<(), FileError> {
         fault::point("before-write");
         let mut transaction = self.database()?.begin_write()?;
         transaction.set_two_phase_commit(true);
+        if everything {
+            transaction.delete_table(ROWS)?;
+        }
         {
             let mut rows = transaction.open_table(ROWS)?;
             for (number, (key, value)) in batch.rows().enumerate() {

@@ -52,6 +52,8 @@ impl Resuming<'_> {
         let (mut kept, mut effects) = (empty(), Vec::new());
         if let Some((saved, before)) = begun.restored {
             kept = saved;
+            // What is not gone on with leaves the file, too.
+            kept.state.track();
             let known = self.watched.known(&before.watched);
             effects = kept.state.resume(|name| self.watched.scope_of(name), &known, self.clock.now());
             about.cluster = about.cluster.or(before.cluster);

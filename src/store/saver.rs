@@ -73,6 +73,26 @@ impl Saver {
         self.writing.is_none().then_some(self.next)
     }
 
+    /// How many rows wait to be written.
+    #[must_use]
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.len()
+    }
+
+    /// Whether what is counted can be saved, as far as is known.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.health.ready().is_ok()
+    }
+
+    /// Forgets what could not be written: all is saved anew with the next batch, which must hold all.
+    pub fn save_all_next(&mut self) {
+        self.unsaved = Arc::default();
+        for store in self.store.iter_mut().chain([&mut self.spare]) {
+            store.write_all_next();
+        }
+    }
+
     /// Begins to write a batch; [`Saver::written`] tells what came of it. False if there is nothing to write.
     pub fn write(&mut self, batch: Batch) -> bool {
         Arc::make_mut(&mut self.unsaved).extend(batch);
@@ -108,6 +128,7 @@ impl Saver {
         self.store = Some(store);
         match result {
             Ok(bytes) => {
+                self.spare = self.store.as_ref().map_or_else(|| self.spare.closed(), Store::closed);
                 self.unsaved = Arc::default();
                 self.health.saved(now, took, bytes);
                 if self.health.problem(None) {
@@ -129,8 +150,9 @@ impl Saver {
         let Some(store) = &mut self.store else { return SaveOutcome::NotSaved };
         match store.move_aside(now) {
             Ok(aside) => {
-                let file = aside.display().to_string();
+                let file = aside.map(|aside| aside.display().to_string());
                 tracing::warn!(file, "the damaged state is moved aside, and saved anew from memory");
+                self.spare = store.closed();
                 self.unsaved = Arc::default();
                 SaveOutcome::Lost
             }
@@ -159,8 +181,8 @@ pub fn quietly<T>(run: impl FnOnce() -> T) -> Option<T> {
             }
         }));
     });
-    QUIET.set(true);
+    let outer = QUIET.replace(true);
     let result = panic::catch_unwind(AssertUnwindSafe(run));
-    QUIET.set(false);
+    QUIET.set(outer);
     result.ok()
 }

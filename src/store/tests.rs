@@ -93,7 +93,7 @@ fn saved(name: &str) -> Folder {
 fn resumed(folder: &Folder, writer: u64) -> (Begun, u64) {
     let mut begun = begin(folder, writer);
     let count = begun.restored.as_mut().map_or(0, |(kept, _)| {
-        kept.series.resume();
+        kept.series.resume(NOW);
         counted(&kept.series)
     });
     (begun, count)
@@ -289,6 +289,39 @@ fn what_another_exporter_wrote_meanwhile_is_not_written_over() {
     drop(other);
     assert!(matches!(begun.store.write(&filled(11).1, &about(2)), Err(FileError::Taken)));
     assert_eq!(resumed(&folder, 4).1, 15);
+}
+
+/// Only what changed would be written into a new file, and all else pass for new at the next start.
+#[test]
+fn a_file_that_was_removed_is_written_whole_again() {
+    let folder = saved("removed");
+    let (mut begun, _) = resumed(&folder, 2);
+    let lost = |store: &mut Store, why: &str, aside: bool| {
+        let error = store.write(&filled(1).1, &about(2)).unwrap_err();
+        assert_eq!(error.to_string(), format!("it is damaged: {why}"));
+        assert_eq!(store.move_aside(NOW).unwrap().is_some(), aside);
+        store.write(&filled(12).1, &about(2)).unwrap();
+    };
+    fs::remove_file(folder.file()).unwrap();
+    lost(&mut begun.store, "it was removed", false);
+    disk::fail(&folder.file(), Some(ErrorKind::StorageFull));
+    assert!(begun.store.write(&filled(12).1, &about(2)).is_err());
+    disk::fail(&folder.file(), None);
+    fs::remove_file(folder.file()).unwrap();
+    lost(&mut begun.store, "it was emptied", true);
+    drop(begun);
+    assert_eq!(resumed(&folder, 3).1, 12);
+}
+
+/// What is written in place of everything leaves nothing of what was there.
+#[test]
+fn all_can_be_written_anew_into_the_same_file() {
+    let folder = saved("anew");
+    let (mut begun, _) = resumed(&folder, 2);
+    begun.store.write_all_next();
+    begun.store.write(&filled(3).1, &about(2)).unwrap();
+    drop(begun);
+    assert_eq!(resumed(&folder, 3).1, 3);
 }
 
 /// What goes is given back: not at once, but after a start, and then once in an hour.

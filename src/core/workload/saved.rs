@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Owner, Owners, PodOwner};
+use super::{Answer, Owner, Owners, PodOwner, RETRY_MS};
 use crate::core::Effect;
 use crate::core::memory::Names;
 use crate::rows::{Batch, Row, Table, Unreadable};
@@ -54,6 +54,16 @@ impl Owners {
                 owner.answer = Answer::Asked;
                 owner.go_on(&mut self.climbed, &mut self.in_flight, now, effects);
             }
+        }
+        // The clock of the process before may have been ahead.
+        for owner in self.owners.values_mut_unsaved() {
+            owner.idle = owner.idle.map(|since| since.min(now));
+            if let Answer::Failed(retry) = owner.answer {
+                owner.answer = Answer::Failed(retry.min(now.plus_ms(RETRY_MS)));
+            }
+        }
+        for (_, asked) in self.climbed.values_mut_unsaved() {
+            *asked = (*asked).min(now);
         }
         let mut idle: Vec<_> =
             self.owners.iter().filter_map(|(uid, owner)| Some((owner.idle?, Arc::clone(uid)))).collect();
