@@ -86,7 +86,11 @@ def restarted(exporter, place, arguments, cluster):
     begun = time.monotonic()
     again = Exporter(place, arguments, cluster.kubeconfig, "exporter-again", "warn")
     until("/readyz of the exporter", 60, lambda: again.fetch("/readyz")[0] == 200, every=0.01)
-    say(f"the file has {kib:.0f} KiB, the last save took {took * 1000:.0f} ms; ready {time.monotonic() - begun:.2f} s after a restart")
+    seconds = time.monotonic() - begun
+    say(f"the file has {kib:.0f} KiB, the last save took {took * 1000:.0f} ms; ready {seconds:.2f} s after a restart")
+    if seconds > 5:
+        again.stop()
+        raise Failed("a restart took over 5 s until ready")
     return again
 
 

@@ -6,8 +6,9 @@ import time
 from cluster import Watch
 
 GROUPS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
-# How far the exporter's view of a change and this one's may be apart.
-LAG = 0.6
+# How far this view of a change and the API server's may be apart, and how long the exporter may take to read what comes
+# while it starts, on a busy machine.
+LAG, BACKLOG = 0.6, 4.0
 
 
 class End:
@@ -72,12 +73,14 @@ class Ends:
     def uncertain(self, runs, key):
         """How many ends no run can be blamed for missing, by `key`: none read them while they were shown and saved after.
 
-        `runs` are pairs (ready, last save known to be shown began); what comes to be shown between them is on disk.
+        `runs` are triples (begun, ready, when the last save known to be shown began). What is shown all the time between
+        the first two was in the list; what came after that was read some time later.
         """
         found = collections.Counter()
         for end in list(self.ends.values()):
             last = end.last if end.last is not None else float("inf")
-            if not any(end.first + LAG <= saved and last - LAG >= ready for ready, saved in runs):
+            if not any((end.first + LAG <= begun or end.first + BACKLOG <= saved) and last - LAG >= ready
+                       for begun, ready, saved in runs):
                 found[key(end)] += 1
         return found
 
@@ -87,7 +90,7 @@ class Ends:
         for end in list(self.ends.values()):
             gone = self.gone.get(end.uid)
             if gone is not None and any(
-                    since - LAG <= end.first and since - LAG <= gone <= until + LAG for since, until in outages):
+                    since - BACKLOG <= end.first and since - LAG <= gone <= until + LAG for since, until in outages):
                 found[key(end)] += 1
         return found
 

@@ -12,9 +12,9 @@ is compacted. Needs a build with the feature `fault-points` (EXITCODE_EXPORTER).
 
 All the time /metrics is read in two ways. No counter may ever go back or be missing. At the end every container's sum equals
 the truth; each code does too, but for ends that the API no longer showed when the exporter came back: they are counted as
-unknown. No start may take over 5 s until ready, none may begin anew, and no file may be moved aside.
+unknown. No start may take over 5 s until ready (a build that is not optimised: --slowest), none may begin anew, and no file may be moved aside.
 
-Usage: kills.py [--kills N] [--pods N] [--rate N]. Exit status 1 if anything is not so.
+Usage: kills.py [--kills N] [--pods N] [--rate N] [--slowest SECONDS]. Exit status 1 if anything is not so.
 """
 
 import argparse
@@ -40,10 +40,13 @@ MOVING, MOVING_NAMESPACES = "e2e-kills-moving", 4
 REAL = "e2e-kills-real"
 POINTS = ("before-write", "during-write", "before-commit", "after-commit", "after-publish", "disk-write", "before-compaction")
 CODES = (0, 1, 2, 3, 42, 127, 128, 134, 137, 139, 143, 255)
-SLOWEST_START = 5.0
+# No life is longer than this if it is not ready.
+LONGEST_START = 20.0
 # About how long a life lasts.
 SECONDS_EACH = 1.5
 LABELS = ("namespace", "workload_type", "workload", "container", "exit_code", "reason")
+# What the log says when the API server could not answer, since the machine is too busy.
+API_FAILS = "watching pods "
 # Lines of the log that tell of a loss.
 LOSSES = ("starts anew", "moved aside", "cannot read the saved state", "cannot save the state", "panicked")
 
@@ -51,8 +54,8 @@ LOSSES = ("starts anew", "moved aside", "cannot read the saved state", "cannot s
 class Run:
     """One life of the exporter."""
 
-    def __init__(self, how):
-        self.how, self.begun, self.ready, self.ended, self.status = how, time.time(), None, None, None
+    def __init__(self, how, log):
+        self.log, self.how, self.begun, self.ready, self.ended, self.status = log, how, time.time(), None, None, None
         # The API server is down.
         self.excused = False
 
@@ -60,8 +63,9 @@ class Run:
 class Victim:
     """The exporter that is killed: one port, one directory, many lives."""
 
-    def __init__(self, folder, cluster, arguments, seed):
+    def __init__(self, folder, cluster, arguments, seed, slowest):
         folder.mkdir()
+        self.slowest = slowest
         self.folder, self.cluster, self.random = folder, cluster, random.Random(seed)
         self.state, self.port = folder / "state", free_port()
         self.arguments = ["--state-dir", str(self.state), "--new-series-zero-for", "3s", *arguments]
@@ -70,8 +74,9 @@ class Victim:
 
     def start(self, how="end of the test", fault=None):
         """Begins a life."""
-        self.runs.append(Run(how))
-        self.exporter = Exporter(self.folder, self.arguments, self.cluster.kubeconfig, f"exporter-{len(self.runs):04}",
+        name = f"exporter-{len(self.runs) + 1:04}"
+        self.runs.append(Run(how, self.folder / f"{name}.log"))
+        self.exporter = Exporter(self.folder, self.arguments, self.cluster.kubeconfig, name,
                                  "info", self.port, fault)
 
     def wait(self, seconds, after_ready=None):
@@ -105,29 +110,29 @@ class Victim:
             point = POINTS[number // 2 % len(POINTS)]
             most = 60 if point == "disk-write" else 1 if point == "before-compaction" else 2
             self.start(point, f"{point}:{self.random.randint(1, most)}")
-            self.wait(SLOWEST_START, after_ready=2.5)
+            self.wait(LONGEST_START, after_ready=2.5)
         elif number % 6 == 0:
             # Before it can be ready, or just then.
             self.start("SIGKILL")
             self.wait(self.random.uniform(0.03, 0.6))
         else:
             self.start("SIGKILL")
-            self.wait(SLOWEST_START, after_ready=self.random.uniform(0, 1.5))
+            self.wait(LONGEST_START, after_ready=self.random.uniform(0, 1.5))
         self.kill()
 
     def good(self):
-        """From when to when each life certainly knew what was shown, and saved it."""
+        """Lives that saved what they read: when each began, was ready, and began its last save."""
         found = []
         for run in self.runs:
             saved = run.ready and self.answers.saved_by(run.begun, run.ended or float("inf"))
             if saved and saved > run.ready:
-                found.append((run.ready, saved))
+                found.append((run.begun, run.ready, saved))
         return found
 
     def outages(self):
         """From when to when what went with its pod may be lost."""
         good = self.good()
-        return [(saved, ready) for (_, saved), (ready, _) in zip(good, good[1:])]
+        return [(saved, ready) for (_, _, saved), (_, ready, _) in zip(good, good[1:])]
 
     def stop(self):
         """Ends everything."""
@@ -143,7 +148,8 @@ class Victim:
             for run in killed)
         bad = [run for run in killed if run.status not in (-signal.SIGABRT, -signal.SIGKILL)]
         starts = sorted(run.ready - run.begun for run in self.runs if run.ready)
-        slow = [run for run in killed if not run.ready and run.ended - run.begun >= SLOWEST_START and not run.excused]
+        slow = [run for run in self.runs if (run.ready or run.ended) - run.begun > self.slowest and not run.excused]
+        excused = [run for run in slow if API_FAILS in run.log.read_text(errors="replace")]
         answers = self.answers
         say(f"{len(killed)} kills: {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}")
         say(f"{len(starts)} of {len(self.runs)} starts came to be ready, within {statistics.median(starts):.2f} s (median), "
@@ -152,8 +158,10 @@ class Victim:
             f"{sum(len(r.values) for r in answers.readers)} counters followed; the file has "
             f"{sum(path.stat().st_size for path in self.state.iterdir()) / 1024:.0f} KiB")
         wrong = [f"ended with {run.status}: {run.how}" for run in bad] + answers.wrong() + self.losses()
-        if slow or starts[-1] > SLOWEST_START:
-            wrong.append(f"a start took over {SLOWEST_START} s")
+        if excused:
+            say(f"{len(excused)} starts waited for an API server that could not answer")
+        if len(slow) > len(excused):
+            wrong.append(f"{len(slow) - len(excused)} starts took over {self.slowest} s until ready")
         wrong += [f"{path} was moved aside" for path in self.state.iterdir() if path.name != "state.redb"]
         return report(wrong)
 
@@ -200,7 +208,8 @@ def compare(name, truth, got, uncertain):
 class Load:
     """The part on a real API server without a kubelet."""
 
-    def __init__(self, cluster, folder, kills, pods, rate):
+    def __init__(self, cluster, folder, kills, options):
+        pods, rate, self.slowest = options.pods, options.rate, options.slowest
         self.cluster, self.folder, self.kills, self.pods, self.rate = cluster, folder, kills, pods, rate
         self.binary = churn.build(folder)
         self.generators = []
@@ -226,7 +235,7 @@ class Load:
         victim = ends = None
         try:
             ends = Ends(self.cluster, "/api/v1/pods", lambda namespace: namespace.startswith(PREFIX))
-            victim = Victim(self.folder / "load", self.cluster, [], 1)
+            victim = Victim(self.folder / "load", self.cluster, [], 1, self.slowest)
             self.kill_under_load(victim, moving)
             wrong = self.compare(victim, ends)
             victim.stop()
@@ -297,8 +306,8 @@ class Load:
 class Kubelet:
     """The part with real containers."""
 
-    def __init__(self, cluster, folder, kills):
-        self.cluster, self.folder, self.kills = cluster, folder, kills
+    def __init__(self, cluster, folder, kills, options):
+        self.cluster, self.folder, self.kills, self.slowest = cluster, folder, kills, options.slowest
 
     def run(self):
         """Crashes, kills, compares."""
@@ -308,7 +317,7 @@ class Kubelet:
             truth = Truth(self.cluster, [REAL])
             truth.connected.wait(10)
             ends = Ends(self.cluster, f"/api/v1/namespaces/{REAL}/pods", lambda namespace: namespace == REAL)
-            victim = Victim(self.folder / "kubelet", self.cluster, ["--namespaces", REAL], 2)
+            victim = Victim(self.folder / "kubelet", self.cluster, ["--namespaces", REAL], 2, self.slowest)
             victim.start("before the pods")
             victim.answers.start()
             victim.wait_until_ready(30)
@@ -392,15 +401,16 @@ def run():
     parser.add_argument("--kills", type=int, default=210)
     parser.add_argument("--pods", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=60, help="terminations a second")
+    parser.add_argument("--slowest", type=float, default=5, help="seconds a start may take until ready")
     parser.add_argument("--part", choices=("load", "kubelet"))
     options = parser.parse_args()
     cluster, folder = Cluster(), scratch("kills")
-    real = options.kills // 2
+    real = options.kills * 2 // 3
     wrong = 0
     if options.part != "kubelet":
-        wrong += Load(cluster, folder, options.kills - real, options.pods, options.rate).run()
+        wrong += Load(cluster, folder, options.kills - real, options).run()
     if options.part != "load":
-        wrong += Kubelet(cluster, folder, real).run()
+        wrong += Kubelet(cluster, folder, real, options).run()
     say(f"FAILED: {wrong} things are wrong; logs in {folder}" if wrong else "every end counted once, nothing went back")
     return 1 if wrong else 0
 
