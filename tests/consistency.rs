@@ -446,6 +446,7 @@ const OTHER_PROGRAMS: &[&str] = &[
     "--repo",
     "--restart",
     "--reuse-values",
+    "--saved",
     "--server-side",
     "--set",
     "--signer-workflow",
