@@ -73,6 +73,7 @@ trap 'exit 143' TERM
 
 # The exporter with points at which tests end it, as $faulty: not optimised, which costs a minute less than it takes longer.
 faulty=$out/exitcode-exporter-faults
+# shellcheck disable=SC2034 # used by who sources this
 simulated=$project/target/debug/examples/simulated-api-server
 build_faulty() {
   cargo build --locked --features fault-points --bin exitcode-exporter --example simulated-api-server &&
