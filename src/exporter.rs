@@ -148,7 +148,6 @@ impl Exporter {
         let core_options = self.watches.core_options();
         let (kept, saver, effects) = resuming.begin(&self.client, core_options, series).await;
         core.state = kept.state;
-        core.state.track();
         core.saver = Some(saver);
         self.published.resume(kept.series, kept.board, self.clock.now());
         core.carry_out(effects);
@@ -286,6 +285,14 @@ impl Core {
         }
     }
 
+    /// Waits for the batch on its way, if there is one.
+    async fn finish_writing(&mut self) {
+        if self.saver.as_ref().is_some_and(|saver| saver.due().is_none()) {
+            let outcome = written(&mut self.saver).await;
+            self.written(outcome);
+        }
+    }
+
     /// What waits is part of the saved state; without one it is counted with what is known, since a last scrape may
     /// still see it.
     async fn end(mut self) {
@@ -296,17 +303,11 @@ impl Core {
             return;
         }
         let last = async {
-            if self.saver.as_ref().is_some_and(|saver| saver.due().is_none()) {
-                let outcome = written(&mut self.saver).await;
-                self.written(outcome);
-            }
+            self.finish_writing().await;
             if self.state.has_listed() {
                 self.save();
             }
-            if self.saver.as_ref().is_some_and(|saver| saver.due().is_none()) {
-                let outcome = written(&mut self.saver).await;
-                self.written(outcome);
-            }
+            self.finish_writing().await;
         };
         if tokio::time::timeout(LAST_SAVE, last).await.is_err() {
             tracing::error!("the disk is too slow: the last second is not saved");

@@ -42,9 +42,13 @@ struct Running {
 
 impl Rig {
     fn new(name: &str) -> Self {
+        Self::with(name, Settings::default())
+    }
+
+    fn with(name: &str, api: Settings) -> Self {
         let dir = std::env::temp_dir().join(format!("exitcode-saved-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        let api = Settings { history: 100_000, ..Settings::default() };
+        let api = Settings { history: 100_000, ..api };
         let cluster = Cluster::new(ClusterSettings { api, ..ClusterSettings::default() });
         let settings = LoadSettings { pods: 60, replaced_percent: 0, ..LoadSettings::default() };
         let load = Load::fill(cluster.server().store(), cluster.clock(), settings);
@@ -204,13 +208,16 @@ async fn while_nothing_can_be_saved_nothing_new_is_shown() {
 
 #[tokio::test(start_paused = true)]
 async fn without_the_right_to_ask_which_cluster_it_is_everything_else_works() {
-    let mut rig = Rig::new("no-uid");
+    let mut rig = Rig::with("no-uid", Settings { hides_cluster: true, ..Settings::default() });
     for _ in 0..3 {
         rig.ready().await;
         rig.ends(20).await;
         assert_eq!(rig.shown("").await, Some(rig.truth()));
         rig.stop().await;
     }
+    let asked = rig.cluster.server().faults().requests();
+    let about_it = asked.iter().filter(|asked| asked.uri == "/api/v1/namespaces/kube-system").count();
+    assert_eq!(about_it, 3, "once a start: a refusal is an answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,14 +74,7 @@ impl State {
             Table::Evidence | Table::Nodes => self.evidence.restore(row)?,
             Table::History => self.history.containers.restore_row(row)?,
             Table::Pending => self.pending.items.restore_row(row)?,
-            Table::Terminations
-            | Table::Restarts
-            | Table::PodFailures
-            | Table::NodeTerminations
-            | Table::LastTerminations
-            | Table::Groups
-            | Table::NodeCounted
-            | Table::Board => return Err(Unreadable),
+            _ => return Err(Unreadable),
         }
         Ok(())
     }

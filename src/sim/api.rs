@@ -36,6 +36,8 @@ pub struct Settings {
     pub watch_timeout: Duration,
     /// A watch from before the history is refused with HTTP 410; else answered with 200 and an ERROR event.
     pub gone_as_http_status: bool,
+    /// Nobody may ask which cluster this is: the namespace kube-system is forbidden.
+    pub hides_cluster: bool,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             bookmarks: Duration::from_secs(60),
             watch_timeout: Duration::from_secs(2_700),
             gone_as_http_status: false,
+            hides_cluster: false,
         }
     }
 }
@@ -122,6 +125,9 @@ impl ApiServer {
         match (target, call) {
             (Target::Objects { name, .. }, Some(call)) => {
                 self.objects(call, name.as_deref(), options, &request.headers).await
+            }
+            (Target::KubeSystem, _) if self.inner.settings.hides_cluster => {
+                ApiError::new(403, "namespaces \"kube-system\" is forbidden").into_response()
             }
             (target, _) => other(&target, &self.inner.cluster),
         }

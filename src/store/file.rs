@@ -88,41 +88,21 @@ impl From<DatabaseError> for FileError {
     }
 }
 
-impl From<redb::TransactionError> for FileError {
-    fn from(error: redb::TransactionError) -> Self {
-        match error {
-            redb::TransactionError::Storage(error) => sort(error),
-            other => Self::Damaged(other.to_string()),
+/// redb's other errors: what storage says, or what can only be the file's fault.
+macro_rules! from_redb {
+    ($($error:ident)*) => {$(
+        impl From<redb::$error> for FileError {
+            fn from(error: redb::$error) -> Self {
+                match error {
+                    redb::$error::Storage(error) => sort(error),
+                    other => Self::Damaged(other.to_string()),
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl From<TableError> for FileError {
-    fn from(error: TableError) -> Self {
-        match error {
-            TableError::Storage(error) => sort(error),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-impl From<redb::CommitError> for FileError {
-    fn from(error: redb::CommitError) -> Self {
-        match error {
-            redb::CommitError::Storage(error) => sort(error),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
-
-impl From<redb::CompactionError> for FileError {
-    fn from(error: redb::CompactionError) -> Self {
-        match error {
-            redb::CompactionError::Storage(error) => sort(error),
-            other => Self::Damaged(other.to_string()),
-        }
-    }
-}
+from_redb!(TransactionError TableError CommitError CompactionError);
 
 impl From<Unreadable> for FileError {
     fn from(error: Unreadable) -> Self {
@@ -191,9 +171,7 @@ impl StateFile {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let disk = Disk { file: FileBackend::new(file)?, path: path.to_owned() };
-        let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(disk)?;
-        check(&mut database)?;
-        Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
+        Self::on(disk, path)
     }
 
     /// Opens a copy of the file in memory: for one that can be read but not written.
@@ -214,8 +192,14 @@ impl StateFile {
         copy.set_len(bytes.len() as u64)?;
         copy.write(0, &bytes)?;
         drop(bytes);
-        let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(copy)?;
-        check(&mut database)?;
+        Self::on(copy, path)
+    }
+
+    /// Checks all checksums. That something was put right (which pages are free, after a crash) is no damage: what
+    /// could not be is an error.
+    fn on(backend: impl StorageBackend, path: &Path) -> Result<Self, FileError> {
+        let mut database = Builder::new().set_cache_size(CACHE).create_with_backend(backend)?;
+        let _as_it_was = database.check_integrity()?;
         Ok(Self { database: Some(database), path: path.to_owned(), writes: 0 })
     }
 
@@ -320,13 +304,6 @@ impl Drop for StateFile {
         let database = self.database.take();
         let _ = quietly(|| drop(database));
     }
-}
-
-/// Checks all checksums. That something was put right (which pages are free, after a crash) is no damage: what could
-/// not be is an error.
-fn check(database: &mut Database) -> Result<(), FileError> {
-    let _as_it_was = database.check_integrity()?;
-    Ok(())
 }
 
 fn length(path: &Path) -> u64 {

@@ -1,6 +1,7 @@
 //! The start: going on from what was saved, as soon as that can be read.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
@@ -11,7 +12,6 @@ use crate::board::Board;
 use crate::core::{self, Effect, State};
 use crate::series::{Series, SeriesOptions};
 use crate::time::Clock;
-use std::sync::Arc;
 
 /// The pause before another attempt to read the file.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -49,11 +49,14 @@ impl Resuming<'_> {
         let form = fault::form(FORM);
         let mut about =
             About { form, writer, cluster, watched: self.watched.clone(), saved_at: String::new() };
-        let (mut kept, mut effects) = (empty(), Vec::new());
-        if let Some((saved, before)) = begun.restored {
-            kept = saved;
-            // What is not gone on with leaves the file, too.
-            kept.state.track();
+        let (mut kept, before) = match begun.restored {
+            Some((kept, before)) => (kept, Some(before)),
+            None => (empty(), None),
+        };
+        // Before anything is left out: what is not gone on with leaves the file, too.
+        kept.state.track();
+        let mut effects = Vec::new();
+        if let Some(before) = before {
             let known = self.watched.known(&before.watched);
             effects = kept.state.resume(|name| self.watched.scope_of(name), &known, self.clock.now());
             about.cluster = about.cluster.or(before.cluster);

@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from cluster import PROJECT, Failed
+from cluster import PROJECT, Failed, end_process
 from exporter import free_port
 
 SECONDS = 3
@@ -123,9 +123,4 @@ class Server:
     def stop(self):
         """Ends both."""
         for process in reversed(self.processes):
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(5)
+            end_process(process)

@@ -4,7 +4,6 @@ lower than before, and none that was shown may be missing. An answer that is not
 
 import http.client
 import threading
-import time
 
 COUNTERS = tuple(f"exitcode_{name}_total{{" for name in (
     "container_terminations", "container_restarts", "pod_failures", "node_terminations"))

@@ -35,6 +35,17 @@ def say(text):
     print(f"[{time.monotonic() - STARTED:6.1f}s] {text}", flush=True)
 
 
+def end_process(process, seconds=20):
+    """Ends a process as a service manager would: with SIGTERM, and with SIGKILL if that takes too long."""
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(5)
+
+
 def until(what, seconds, check, every=0.5):
     """Waits until `check` returns something true, and returns it; fails after `seconds`."""
     end = time.monotonic() + seconds

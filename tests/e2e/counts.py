@@ -20,7 +20,6 @@ import collections
 import json
 import os
 import signal
-import sys
 import time
 
 from cluster import HERE, Cluster, Failed, Watch, main, say, scratch, table, until

@@ -18,7 +18,6 @@ import contextlib
 import fcntl
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal

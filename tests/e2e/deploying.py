@@ -19,7 +19,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from cluster import PROJECT, Failed, until
+from cluster import PROJECT, Failed, end_process, until
 from exporter import free_port
 
 NAMESPACE = "exitcode-exporter"
@@ -199,12 +199,7 @@ class Prometheus:
 
     def stop(self):
         """Ends it."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
+        end_process(self.process)
 
 
 class Registry:

@@ -14,7 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from cluster import PROJECT, Failed, until
+from cluster import PROJECT, Failed, end_process, until
 from exporter import Exporter, free_port
 
 DASHBOARDS = PROJECT / "dashboards"
@@ -124,12 +124,7 @@ class Prometheus:
 
     def stop(self):
         """Ends it."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
+        end_process(self.process)
 
 
 class Neighbours:

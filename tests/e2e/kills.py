@@ -21,7 +21,6 @@ import argparse
 import collections
 import json
 import os
-import pathlib
 import random
 import signal
 import statistics

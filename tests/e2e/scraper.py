@@ -6,16 +6,21 @@ import subprocess
 import urllib.parse
 import urllib.request
 
-from cluster import Failed
+from cluster import Failed, end_process
 from exporter import free_port
+
+
+def version(binary):
+    """The version of a Prometheus: its major and minor numbers as groups 1 and 2."""
+    said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    return re.search(r"version (\d+)\.(\d+)", said.stdout + said.stderr)
 
 
 class Prometheus:
     """A Prometheus server with these scrape configurations, each with a name of its own."""
 
     def __init__(self, binary, folder, scrapes, interval=2):
-        version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=True)
-        found = re.search(r"version (\d+)\.(\d+)", version.stdout + version.stderr)
+        found = version(binary)
         self.name = f"Prometheus {found[1]}.{found[2]}"
         place = folder / self.name.replace(" ", "-").lower()
         place.mkdir(exist_ok=True)
@@ -53,10 +58,4 @@ class Prometheus:
 
     def stop(self):
         """Ends it."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
+        end_process(self.process)

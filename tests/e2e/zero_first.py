@@ -11,15 +11,14 @@ Usage: zero_first.py PROMETHEUS… (binaries; each is asked for its version). Ex
 import argparse
 import http.server
 import json
-import re
-import subprocess
 import threading
 import time
 import urllib.parse
 import urllib.request
 
-from cluster import Failed, main, say, scratch, table, until
-from exporter import Exporter, free_port
+import scraper
+from cluster import main, say, scratch, table, until
+from exporter import Exporter
 
 PODS, INTERVAL, SPREAD = 20, 5, 1.1
 METRIC = "exitcode_container_terminations_total"
@@ -124,14 +123,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Prometheus:
+class Prometheus(scraper.Prometheus):
     """A Prometheus server that scrapes the exporter in several ways at once."""
 
     def __init__(self, binary, folder, target):
-        version = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=20, check=True)
-        self.version = re.search(r"version (\d+)\.(\d+)[^ ,]*", version.stdout + version.stderr)
-        self.name = f"Prometheus {self.version[1]}.{self.version[2]}"
-        newer = int(self.version[1]) >= 3
+        newer = int(scraper.version(binary)[1]) >= 3
         protocols = {"default": None}
         if newer:
             protocols |= {"text": ["PrometheusText0.0.4"], "openmetrics": ["OpenMetricsText1.0.0"]}
@@ -139,31 +135,13 @@ class Prometheus:
         scrapes = []
         for job, wanted in protocols.items():
             for zero in ("15s", "0s"):
-                scrape = {"job_name": f"{job}-{zero}", "honor_labels": True, "params": {"zero_for": [zero]},
+                scrape = {"job_name": f"{job}-{zero}", "params": {"zero_for": [zero]},
                           "static_configs": [{"targets": [target]}]}
                 scrapes.append(scrape | ({"scrape_protocols": wanted} if wanted else {}))
-        place = folder / self.name.replace(" ", "-").lower()
-        place.mkdir(exist_ok=True)
-        config = place / "prometheus.yml"
-        config.write_text(json.dumps({
-            "global": {"scrape_interval": f"{INTERVAL}s", "scrape_timeout": f"{INTERVAL}s"}, "scrape_configs": scrapes}))
-        self.url = f"http://127.0.0.1:{free_port()}"
-        with open(place / "log", "wb") as log:
-            self.process = subprocess.Popen(
-                [binary, f"--config.file={config}", f"--storage.tsdb.path={place / 'data'}",
-                 f"--web.listen-address={self.url.removeprefix('http://')}"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def get(self, path, **query):
-        """The data of an API answer."""
-        url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]
+        super().__init__(binary, folder, scrapes, INTERVAL)
 
     def up(self):
         """Whether all jobs scrape well."""
-        if self.process.poll() is not None:
-            raise Failed(f"{self.name} ended with {self.process.returncode}")
         try:
             found = self.get("/api/v1/query", query="sum(up)")["result"]
         except OSError:
@@ -184,15 +162,6 @@ class Prometheus:
         query = {"match_target": f'{{job="{job}"}}'}
         names = {entry["metric"] for entry in self.get("/api/v1/targets/metadata", **query)}
         return "text" if METRIC in names else "openmetrics" if METRIC.removesuffix("_total") in names else "?"
-
-    def stop(self):
-        """Ends it."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait(5)
 
 
 def crash_once(api):
