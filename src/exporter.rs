@@ -15,6 +15,7 @@ use crate::core::{Effect, Input, OwnerAnswer, State};
 use crate::exposition::OwnMetrics;
 use crate::options::Options;
 use crate::owners::{OwnerClient, OwnerStats};
+use crate::pod::Metadata;
 use crate::publish::{Published, Readiness};
 use crate::rows::Batch;
 use crate::server::{self, Access, Limits};
@@ -209,6 +210,7 @@ impl Core {
     }
 
     fn apply(&mut self, input: Input) {
+        trace(&input);
         let now = self.clock.now();
         self.expire(now);
         let effects = self.state.apply(input, now);
@@ -313,6 +315,18 @@ impl Core {
             tracing::error!("the disk is too slow: the last second is not saved");
         }
     }
+}
+
+/// Which version of which pod is taken in: with the time of the last save it tells what was known at any moment.
+fn trace(input: &Input) {
+    let (how, pod) = match input {
+        Input::PodListed(_, pod) => ("listed", pod),
+        Input::PodSeen(_, pod) => ("seen", pod),
+        Input::PodDeleted(_, pod) => ("deleted", pod),
+        _ => return,
+    };
+    let Metadata { namespace, name, uid, resource_version, .. } = &pod.metadata;
+    tracing::trace!(namespace, pod = name, uid, resource_version, how, "a pod is read");
 }
 
 /// What came of the batch on its way; for ever if there is none.

@@ -50,7 +50,7 @@ pub enum LogLevel {
     Info,
     /// Expected terminations too.
     Debug,
-    /// Everything.
+    /// Every pod object that is read, too.
     Trace,
 }
 

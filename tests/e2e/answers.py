@@ -7,7 +7,6 @@ import threading
 
 COUNTERS = tuple(f"exitcode_{name}_total{{" for name in (
     "container_terminations", "container_restarts", "pod_failures", "node_terminations"))
-LAST_SAVE, TOOK = "exitcode_exporter_state_last_save_timestamp_seconds ", "exitcode_exporter_state_save_duration_seconds "
 # Prometheus says how long it waits: to it a young series shows where it began. Anyone else sees the counts.
 HEADERS = {"plain": {}, "prometheus": {"X-Prometheus-Scrape-Timeout-Seconds": "10"}}
 
@@ -57,8 +56,6 @@ class Answers(threading.Thread):
         self.port, self.every = port, every
         self.readers = [Reader(kind) for kind in HEADERS]
         self.seen, self.refused, self.none = 0, 0, 0
-        # When each save that was shown began: what was known before that is on disk.
-        self.saves = {}
         self.done = threading.Event()
 
     def run(self):
@@ -76,19 +73,10 @@ class Answers(threading.Thread):
             return
         self.seen += 1
         reader.take(text)
-        saved = {name: line.rsplit(" ", 1)[1] for line in text.splitlines()
-                 for name in (LAST_SAVE, TOOK) if line.startswith(name)}
-        if len(saved) == 2 and float(saved[LAST_SAVE]):
-            self.saves[float(saved[LAST_SAVE])] = float(saved[TOOK])
 
     def wrong(self):
         """What went back, in words."""
         return [line for reader in self.readers for line in reader.wrong]
-
-    def saved_by(self, begun, ended):
-        """When the last save that was shown between these times began, or None."""
-        shown = [at for at in list(self.saves) if begun <= at <= ended]
-        return max(shown) - self.saves[max(shown)] if shown else None
 
     def stop(self):
         """Ends it."""

@@ -1,99 +1,110 @@
-"""When the pods API showed the end of which container: what an exporter that comes and goes can know, and what not."""
+"""When the pods API showed the end of which container, and what an exporter that comes and goes read of it: exactly, by the
+resource versions of the objects.
+"""
 
 import collections
-import time
+import datetime
+import json
 
 from cluster import Watch
 
 GROUPS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
-# How far this view of a change and the API server's may be apart, and how long the exporter may take to read what comes
-# while it starts, on a busy machine.
-LAG, BACKLOG = 0.6, 4.0
 
 
 class End:
-    """The end of one container as pod objects showed it: from `first` until `last`, or until now."""
+    """The end of one container, and the versions of the pod that show it."""
 
-    def __init__(self, pod, container, record, now):
+    def __init__(self, pod, container, record):
         self.namespace, self.uid, self.pod = (pod["metadata"][name] for name in ("namespace", "uid", "name"))
         self.owner = next((o["name"] for o in pod["metadata"].get("ownerReferences", [])), self.pod)
         self.container, self.code, self.reason = container, str(record["exitCode"]), record.get("reason", "")
-        self.first, self.last = now, None
+        self.versions = set()
 
 
 class Ends:
     """Follows the pods of some namespaces; `wanted` tells which."""
 
     def __init__(self, cluster, path, wanted):
-        self.ends, self.shown, self.gone = {}, collections.defaultdict(dict), {}
-        self.wanted, self.lists, self.contact, self.again = wanted, 0, time.time(), None
+        self.ends, self.gone, self.wanted = {}, set(), wanted
         self.watch = Watch(cluster, path, self.take)
         self.watch.start()
         self.watch.synced.wait(30)
 
     def take(self, kind, pod):
         """An object of the watch, or of a list."""
-        now = time.time()
-        if len(self.watch.lists) != self.lists:
-            # Whatever a new list no longer shows, it may have shown last before the connection broke.
-            self.lists, self.again = len(self.watch.lists), (self.contact, now + 3)
-        self.contact = now
         if not self.wanted(pod["metadata"]["namespace"]):
             return
-        hidden = self.again[0] if self.again and now < self.again[1] else now
-        uid = pod["metadata"]["uid"]
         for group in GROUPS:
             for entry in pod.get("status", {}).get(group) or []:
-                self.entry(pod, uid, entry, now, hidden)
+                for state in (entry.get("state", {}), entry.get("lastState", {})):
+                    record = state.get("terminated") or {}
+                    if record.get("containerID"):
+                        key = (pod["metadata"]["uid"], entry["name"], record["containerID"])
+                        end = self.ends.setdefault(key, End(pod, entry["name"], record))
+                        end.versions.add(pod["metadata"]["resourceVersion"])
         if kind == "DELETED":
-            self.gone[uid] = now
-            for name, ids in [item for item in self.shown.items() if item[0][0] == uid]:
-                self.hide(ids, now)
-                del self.shown[name]
+            self.gone.add(pod["metadata"]["uid"])
 
-    def entry(self, pod, uid, entry, now, hidden):
-        """One container's status."""
-        visible = {}
-        for record in (entry.get("state", {}), entry.get("lastState", {})):
-            record = record.get("terminated") or {}
-            if record.get("containerID"):
-                visible[record["containerID"]] = record
-        before = self.shown[(uid, entry["name"])]
-        for container_id in visible.keys() - before.keys():
-            end = End(pod, entry["name"], visible[container_id], now)
-            before[container_id] = self.ends.setdefault(container_id, end)
-        for container_id in before.keys() - visible.keys():
-            before.pop(container_id).last = hidden
+    def unread(self, kept):
+        """The ends that no version of a pod shows of which the exporter kept what it read."""
+        return [end for end in list(self.ends.values()) if not end.versions & kept]
 
-    @staticmethod
-    def hide(ids, now):
-        for end in ids.values():
-            end.last = now
-
-    def uncertain(self, runs, key):
-        """How many ends no run can be blamed for missing, by `key`: none read them while they were shown and saved after.
-
-        `runs` are triples (begun, ready, when the last save known to be shown began). What is shown all the time between
-        the first two was in the list; what came after that was read some time later.
-        """
-        found = collections.Counter()
-        for end in list(self.ends.values()):
-            last = end.last if end.last is not None else float("inf")
-            if not any((end.first + LAG <= begun or end.first + BACKLOG <= saved) and last - LAG >= ready
-                       for begun, ready, saved in runs):
-                found[key(end)] += 1
-        return found
-
-    def lost(self, outages, key):
-        """How many ends went with their pods while nobody looked, by `key`: at most that many are not counted."""
-        found = collections.Counter()
-        for end in list(self.ends.values()):
-            gone = self.gone.get(end.uid)
-            if gone is not None and any(
-                    since - BACKLOG <= end.first and since - LAG <= gone <= until + LAG for since, until in outages):
-                found[key(end)] += 1
-        return found
+    def write(self, path, unread):
+        """One line for each end, for whoever asks why it is not counted."""
+        missed = set(map(id, unread))
+        path.write_text("".join(
+            json.dumps({**vars(end), "versions": sorted(end.versions, key=int), "gone": end.uid in self.gone,
+                        "unread": id(end) in missed}) + "\n" for end in list(self.ends.values())))
 
     def stop(self):
         """Ends the watch."""
         self.watch.stop()
+
+
+def lost(ends, unread, key):
+    """How many of the unread went with their pods, by `key`: at most that many are not counted."""
+    return collections.Counter(key(end) for end in unread if end.uid in ends.gone)
+
+
+class Life:
+    """What one life of the exporter says in its log, at the level trace."""
+
+    def __init__(self, path):
+        self.read, self.restored, self.first = [], None, None
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                line = json.loads(line)
+                at = seconds(line["timestamp"])
+            except (ValueError, KeyError, TypeError):
+                # The last one, cut by the kill.
+                continue
+            self.first = self.first or at
+            if "saved_at" in line:
+                self.restored = seconds(line["saved_at"])
+            if line.get("message") == "a pod is read":
+                self.read.append((at, line["resource_version"]))
+
+
+def seconds(text):
+    """A time of the log."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    parsed = datetime.datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+    return parsed.timestamp() + float(f"0.{fraction or 0}")
+
+
+def kept(logs):
+    """The versions of pods that were read in a life and saved in the same one, of the logs of all lives in their order.
+
+    When a life saved last, the next one that comes to read the file says. What the last life read, it knows.
+    """
+    found, saved, following = set(), float("inf"), float("inf")
+    for path in reversed(logs):
+        life = Life(path)
+        if life.first is None:
+            continue
+        if life.first <= saved <= following:
+            found.update(version for at, version in life.read if at < saved)
+        if life.restored is not None:
+            saved = life.restored
+        following = life.first
+    return found

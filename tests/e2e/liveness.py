@@ -72,13 +72,14 @@ def events(cluster):
 def compare(truth, kills, exporter, removed_at):
     """Ends by workload, container and code: by probes or not, done and seen. Returns (probe kills, missed, wrongly called).
 
-    Either is right where both happened: a kill of a container that was ending by itself or was being deleted.
+    Either is right where both happened: a kill of a container that was ending by itself or was being deleted. The API tells the
+    time in whole seconds: within one, nobody can say whether the kill or the deletion came first.
     """
     done, either, seen = collections.Counter(), collections.Counter(), collections.Counter()
     for attempt in truth.ended():
         workload, code = truth.workload(attempt)[1], str(attempt.end[0])
         cause = kills.get(attempt.id, "other")
-        both = cause != "other" and ((workload, code) in OWN_FAULT or attempt.finished_at >= removed_at)
+        both = cause != "other" and ((workload, code) in OWN_FAULT or int(attempt.finished_at) >= int(removed_at))
         (either if both else done)[(workload, code, cause)] += 1
     labels = ("workload", "exit_code", "cause")
     for (workload, code, cause), count in exporter.group(

@@ -164,7 +164,7 @@ class Prometheus:
         return 0
 
     def history(self, rule, by_workload, begin, end):
-        """What a rule showed: {(group, workload or ""): {second: value}}."""
+        """What a rule showed at whole seconds: {(group, workload or ""): {second: value}}."""
         by = "cluster, workload" if by_workload else "cluster"
         found = self.get("/api/v1/query_range", query=f"sum by ({by}) ({rule})", start=begin, end=end, step=1)
         return {(entry["metric"]["cluster"], entry["metric"].get("workload", "")):
@@ -225,7 +225,7 @@ def compare(api, server, begin, end):
             checked, less = 0, 0
             for workload in WORKLOADS if by_workload else [""]:
                 values = history.get((group, workload), {})
-                for second in range(int(begin), int(end)):
+                for second in range(begin, end):
                     value = values.get(second, 0.0)
                     most = truth(api.crashes, workload, second - window - LATE, second)
                     if value > most:
@@ -257,8 +257,8 @@ def run():
         begin = time.time()
         say(f"{sum(GROUPS.values())} exporters are scraped")
         story(api, groups)
-        # The first ends are new to every exporter.
-        rows = compare(api, server, begin + LATE, time.time() - 1)
+        # The first ends are new to every exporter. Whole seconds: what is asked for half past would be compared with the second before.
+        rows = compare(api, server, int(begin + LATE) + 1, int(time.time()) - 1)
     finally:
         for thing in (server, groups):
             if thing is not None:
