@@ -122,6 +122,41 @@ fn what_the_runtime_or_the_kubelet_lost_is_lost() {
             web().running("a", 0),
             web().deleted(10, 30).status("containerID", json!("")).waiting("").used_to_run(),
         ] => ["137 lost status"];
+        "before the kubelet ends its pod": [
+            web().running("a", 0),
+            web().status("containerID", json!("a")).not_located(),
+            web().failed("Evicted").status("containerID", json!("a")).not_located(),
+        ] => ["137 lost status"];
+    }
+}
+
+#[test]
+fn what_the_kubelet_lost_while_it_ended_the_pod_was_its_own_doing() {
+    for (reason, cause) in [
+        ("Evicted", "evicted"),
+        ("Preempting", "preempted"),
+        ("Terminated", "node_shutdown"),
+        ("NodeAffinity", "lost"),
+    ] {
+        let mut world = World::new();
+        world.sees(&web().running("a", 0));
+        world.sees(&web().failed(reason).status("containerID", json!("a")).not_located());
+        assert_eq!(world.ends(), [format!("137 {cause} status")]);
+    }
+    check! {
+        "the reason before the record": [
+            web().running("a", 0),
+            web().failed("Evicted").running("a", 0),
+            web().failed("Evicted").status("containerID", json!("a")).not_located(),
+        ] => ["137 evicted status"];
+        "as if it would start again": [
+            web().running("a", 0),
+            web().failed("Evicted").restarted(1).waiting("ContainerCreating").used_to_run(),
+        ] => ["137 evicted status"];
+        "and then not": [
+            web().running("a", 0),
+            web().failed("Evicted").restarted(1).not_located().used_to_run(),
+        ] => ["137 evicted status"];
     }
 }
 

@@ -100,8 +100,16 @@ pub struct Verdict {
 type Rule = fn(&Case, &Witness) -> Option<(Cause, Evidence)>;
 
 /// The table. What stands above wins; events that come late can't change what one of [`FIRM`] decided.
-const FIRM: [Rule; 7] =
-    [start_failed, out_of_memory, lost, pod_ended, killed_by_kubelet, pod_deleted, pod_completed];
+const FIRM: [Rule; 8] = [
+    start_failed,
+    out_of_memory,
+    lost_by_who_ended_it,
+    lost,
+    pod_ended,
+    killed_by_kubelet,
+    pod_deleted,
+    pod_completed,
+];
 const AFTER_EVENTS: [Rule; 7] = [
     child_out_of_memory,
     startup_probe_without_event,
@@ -150,6 +158,14 @@ fn out_of_memory(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
 
 fn by_limit(case: &Case) -> (Cause, Evidence) {
     (if case.memory_limit { Cause::OomLimit } else { Cause::OomNode }, Evidence::Status)
+}
+
+/// Before rule 3: An evicted pod's containers are removed as soon as they are dead (pkg/kubelet/pod_workers.go,
+/// `ShouldPodContentBeRemoved`), in one of six evictions before the kubelet has read how they ended, and it makes the
+/// record up: what it can't find is its own doing.
+fn lost_by_who_ended_it(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
+    let failure = case.facts.failure.filter(|failure| case.made_up && case.seen >= failure.first_seen)?;
+    pod_ended(case, witness).filter(|(cause, _)| *cause == failure.cause)
 }
 
 /// Rule 3: The kubelet could not find the container (pkg/kubelet/kubelet_pods.go, `convertToAPIContainerStatuses`),
