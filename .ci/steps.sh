@@ -27,6 +27,8 @@ step() {
   if [ "$(type -t "$1")" = file ]; then setsid "$@" >"$log" 2>&1 </dev/null & else "$@" >"$log" 2>&1 </dev/null & fi
   current=$!
   wait "$current" || status=$?
+  # What it left behind.
+  kill -- "-$current" 2>/dev/null || true
   current=
   if [ "$status" = 0 ]; then
     passed=$((passed + 1)); printf 'ok      %4d s\n' $((SECONDS - from))
@@ -38,7 +40,7 @@ step() {
 
 skip() { skipped=$((skipped + 1)); printf '%-58s skipped: %s\n' "$1" "$2"; }
 
-# background NAME COMMAND...: starts it with low priority beside the steps; `await NAME` waits for it (at most half an hour).
+# background NAME COMMAND...: starts it with low priority beside the steps, one at a time; `await NAME` waits for it.
 background() {
   local name=$1; shift
   # shellcheck disable=SC2016 # expanded by the inner shell
@@ -47,10 +49,7 @@ background() {
   backgrounds+=("$!")
 }
 await() {
-  for _ in $(seq 1800); do
-    [ ! -s "$out/background-$1.status" ] || break
-    sleep 1
-  done
+  until [ -s "$out/background-$1.status" ] || ! kill -0 "${backgrounds[-1]}" 2>/dev/null; do sleep 1; done
   tail -n 20 "$out/background-$1.log"
   [ "$(cat "$out/background-$1.status" 2>/dev/null)" = 0 ]
 }

@@ -32,7 +32,7 @@ CRASHES = {
     "exit-one": ("ExitcodeRepeatedError1", "1#application", "sleep 1; exit 1", ""),
     "exit-two": ("ExitcodeRepeatedError2", "2#application", "sleep 1; exit 2", ""),
     # Slow, so that the first kill is told before the third makes it critical.
-    "memory-hog": ("ExitcodeOutOfMemoryLimit", "137#oom_limit", "sleep 8; exec dd if=/dev/zero of=/dev/null bs=200M count=10",
+    "memory-hog": ("ExitcodeOutOfMemoryLimit", "137#oom_limit", "sleep 14; exec dd if=/dev/zero of=/dev/null bs=200M count=10",
                    "resources: {limits: {memory: 32Mi}}"),
     "hangs": ("ExitcodeLivenessProbeKills", "137#liveness_probe", "trap '' TERM; while true; do sleep 1; done",
               "livenessProbe: {exec: {command: [sh, -c, exit 1]}, periodSeconds: 1, failureThreshold: 1}"),
@@ -113,15 +113,27 @@ def everyday(cluster):
     cluster.kubectl("-n", QUIET, "rollout", "restart", "deployment")
     rolled_out(cluster)
     say("drain")
+    drained = set()
     for pod in cluster.pods(QUIET):
         name = pod["metadata"]["name"]
-        cluster.request("POST", f"/api/v1/namespaces/{QUIET}/pods/{name}/eviction", {
+        drained.add(pod["metadata"]["uid"])
+        if "deletionTimestamp" in pod["metadata"]:
+            continue  # of the rollout
+        status, body = cluster.request("POST", f"/api/v1/namespaces/{QUIET}/pods/{name}/eviction", {
             "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": QUIET}})
-    time.sleep(2)
-    rolled_out(cluster)
+        if status != 201:
+            raise Failed(f"{name} is not evicted: {status} {body}")
+
+    def standing(count):
+        pods = cluster.pods(QUIET)
+        return len(pods) == count and all(
+            pod["metadata"]["uid"] not in drained and "deletionTimestamp" not in pod["metadata"]
+            and any("running" in one["state"] for one in pod["status"].get("containerStatuses", [])) for pod in pods)
+
+    until("new pods in place of the drained", 120, lambda: standing(2 * len(CODES)))
     say("scale-down")
     cluster.kubectl("-n", QUIET, "scale", "deployment", "--all", "--replicas=1")
-    until("one pod of each", 90, lambda: len(cluster.pods(QUIET)) == len(CODES))
+    until("one pod of each", 90, lambda: standing(len(CODES)))
     say("node restart: kubelet and containers")
     running = [cluster.task_pid(cluster.container_id(QUIET, pod["metadata"]["name"], "app")) for pod in cluster.pods(QUIET)]
 
@@ -167,6 +179,7 @@ def judge(servers, inbox):
                 wrong.append(f"{server.name}: {workload}: {note['runbook_url']} does not show this workload's commands")
         wrong += [f"{server.name}: arrived too: {key}" for key in seen
                   if key not in allowed and key[1] != "nobody" and not dict(key[2])["alertname"].startswith(OWN)]
+        until(f"an answer of {server.name}", 60, lambda server=server: server.query("vector(1)"))
         fired = server.query(f'max_over_time({ALERTS[:-1]},alertstate="firing",severity!="info"}}[30m])')
         names = {(dict(labels)["alertname"], dict(labels).get("workload")) for labels, _ in fired}
         wrong += [f"{server.name}: fired too: {name}" for name in names - {(a, w) for w, (a, *_) in CRASHES.items()}]
@@ -178,16 +191,30 @@ def crash(cluster, servers, inbox, exporters):
     """Crashes the workloads until their alerts have arrived everywhere; returns what was wrong."""
     cluster.apply("".join(deployment(name, "checkout", command, more) for name, (_, _, command, more) in CRASHES.items()),
                   CRASHING)
+    began = time.monotonic()
     until("the alerts of all four at both Alertmanagers", 150,
           lambda: all(firing(inbox, server) == set(CRASHES) for server in servers))
     hog = "firing", "team-checkout", wanted("memory-hog", "critical")
     until("the third kill for memory is critical", 90, lambda: all(inbox.seen(server.name)[hog] for server in servers))
     say("all four alerts have arrived, that of memory as critical too; the workloads are removed")
-    wrong = [found for server in servers if (found := same_series(server))]
+    wrong = []
+
+    def alike():
+        wrong[:] = [found for server in servers if (found := same_series(server))]
+        return not wrong
+
+    try:
+        # Both ways scrape at times of their own.
+        until("both ways to scrape show the same", 20, alike, every=1)
+    except Failed:
+        if not wrong:
+            raise
     cluster.kubectl("-n", CRASHING, "delete", "deployment", "--all", "--wait=false")
     until("no pods", 60, lambda: not cluster.pods(CRASHING))
     # Two exporters, two scrapes of each: counted once, exactly. Then one of them restarts and knows nothing.
-    until("the recorded counts are the exporter's", 40, lambda: not same_counts(servers, exporters[0]), every=2)
+    if time.monotonic() - began > 150:
+        raise Failed("the crashes took longer than the window of the rules: nothing can be compared")
+    until("the recorded counts are the exporter's", 90, lambda: not same_counts(servers, exporters[0]), every=2)
     say("recorded counts equal the exporter's counters, with two exporters scraped twice each")
     return wrong
 
@@ -221,10 +248,16 @@ def run():
         wrong = crash(cluster, servers, inbox, exporters)
         exporters[1].stop()
         things.append(Exporter(folder, arguments, kubeconfig=cluster.kubeconfig, name="second-again", port=exporters[1].port))
+        things[-1].wait_until_ready()
         rolled_out(cluster)
         everyday(cluster)
-        until("everything resolves", 330, lambda: not any(server.query(ALERTS) for server in servers), every=2)
-        time.sleep(15)  # the last notifications
+        # No answer at all is not "nothing".
+        until("everything resolves", 330, lambda: all(
+            server.query(f"count({ALERTS}) or vector(0)") == [({}, 0.0)] for server in servers), every=2)
+        until("the last notifications", 90, lambda: all(
+            seen["resolved", "team-checkout", wanted(workload, "critical")] >= seen["firing", "team-checkout", wanted(workload, "critical")]
+            for server in servers for seen in [inbox.seen(server.name)] for workload in CRASHES))
+        time.sleep(15)  # and none comes twice
         wrong += judge(servers, inbox)
     finally:
         for thing in reversed(things):

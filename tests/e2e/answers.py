@@ -81,4 +81,5 @@ class Answers(threading.Thread):
     def stop(self):
         """Ends it."""
         self.done.set()
-        self.join(20)
+        if self.is_alive():
+            self.join(20)

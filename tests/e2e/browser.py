@@ -34,6 +34,7 @@ class Browser:
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
         self.call("Network.setExtraHTTPHeaders", headers={"Accept-Language": language})
@@ -91,9 +92,9 @@ class Browser:
         """Loads a page; what the console and the log said of it, without what is only information."""
         while not self.events.empty():
             self.events.get()
-        failure = self.call("Page.navigate", url=url).get("errorText")
-        if failure:
-            raise Failed(f"{url}: {failure}")
+        answer = self.call("Page.navigate", url=url)
+        if answer.get("errorText"):
+            raise Failed(f"{url}: {answer['errorText']}")
         said, until = [], time.monotonic() + 60
         while True:
             try:
@@ -101,7 +102,9 @@ class Browser:
             except queue.Empty:
                 raise Failed(f"{url} does not load") from None
             said += complaints(event)
-            if event["method"] == "Page.loadEventFired":
+            # Of this page: that of the page before may come late.
+            if event["method"] == "Page.lifecycleEvent" and event["params"]["name"] == "load" \
+                    and event["params"]["loaderId"] == answer.get("loaderId"):
                 break
         # What is refused after the load is said at once.
         time.sleep(0.2)

@@ -91,6 +91,7 @@ def restarted(exporter, place, arguments, cluster):
     if seconds > 5:
         again.stop()
         raise Failed("a restart took over 5 s until ready")
+    until("/metrics after the restart", 10, lambda: again.fetch("/metrics")[0] == 200, every=0.01)
     return again
 
 
@@ -138,10 +139,12 @@ def run():
             exporter = restarted(exporter, place, arguments, cluster)
             wrong += compare(expected(truth), exporter)
     finally:
-        if exporter:
-            exporter.stop()
-        remove(cluster)
-        cluster.start(manager)
+        try:
+            if exporter:
+                exporter.stop()
+            remove(cluster)
+        finally:
+            cluster.start(manager)
     say(f"FAILED; logs in {place}" if wrong else "all terminations counted exactly once")
     return 1 if wrong else 0
 

@@ -198,7 +198,7 @@ class Cluster:
         """Waits until a daemon serves."""
         checks = {
             "kubelet": self.node_is_ready,
-            "kube-apiserver": lambda: "ok" in self.kubectl("get", "--raw", "/readyz", check=False),
+            "kube-apiserver": lambda: self.kubectl("get", "--raw", "/readyz", check=False).strip() == "ok",
             "containerd": lambda: self.ctr("version", check=False) is not None,
         }
         until(f"{daemon} after its restart", 90, checks[daemon])
@@ -250,7 +250,7 @@ class Cluster:
 
 
 class Watch(threading.Thread):
-    """Follows a resource like any client: list, watch, and again from a list when the watch breaks.
+    """Follows a resource like any client: list, watch, on from where a connection was cut, and from a list when that is too old.
 
     Calls `on(type, object)` for each event in order; with `record`, also keeps the raw lines, gzipped, in a file.
     With `ignore_existing` what the first list holds is not passed on.
@@ -262,36 +262,38 @@ class Watch(threading.Thread):
         self.file = gzip.open(record, "wt", encoding="utf-8") if record else None
         self.synced, self.done = threading.Event(), threading.Event()
         self.ignore_existing = ignore_existing
-        self.lists = []
-        self.connection = None
+        self.connection = self.version = None
 
     def run(self):
         while not self.done.is_set():
             try:
-                version = self.list()
-                self.synced.set()
-                while not self.done.is_set():
-                    version = self.watch(version)
-            except (OSError, http.client.HTTPException, Failed, ValueError):
+                if self.version is None:
+                    self.version = self.list()
+                    self.synced.set()
+                self.watch()
+            except (Failed, ValueError):
+                self.version = None
+                self.done.wait(0.3)
+            except (OSError, http.client.HTTPException):
                 self.done.wait(0.3)
 
     def list(self):
-        self.lists.append(time.time())
         status, body = self.cluster.request("GET", self.path)
         if status != 200:
             raise Failed(f"list {self.path}: {status}")
         kind = body["kind"].removesuffix("List")
-        for item in [] if self.ignore_existing and len(self.lists) == 1 else body["items"]:
+        for item in [] if self.ignore_existing and not self.synced.is_set() else body["items"]:
             item = {"kind": kind, "apiVersion": body["apiVersion"], **item}
-            self.take(json.dumps({"type": "ADDED", "object": item}))
+            event = {"type": "ADDED", "object": item}
+            self.take(event, json.dumps(event))
         return body["metadata"]["resourceVersion"]
 
-    def watch(self, version):
+    def watch(self):
         connection = http.client.HTTPSConnection(
             self.cluster.host, self.cluster.port, context=self.cluster.tls, timeout=90)
         self.connection = connection
         try:
-            query = f"?watch=1&allowWatchBookmarks=true&resourceVersion={version}"
+            query = f"?watch=1&allowWatchBookmarks=true&resourceVersion={self.version}"
             connection.request("GET", self.path + query, headers={"Authorization": f"Bearer {self.cluster.token}"})
             answer = connection.getresponse()
             if answer.status != 200:
@@ -300,17 +302,15 @@ class Watch(threading.Thread):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     raise Failed("expired")
-                version = event["object"]["metadata"]["resourceVersion"]
                 if event["type"] != "BOOKMARK":
-                    self.take(line.decode())
+                    self.take(event, line.decode())
+                self.version = event["object"]["metadata"]["resourceVersion"]
         finally:
             connection.close()
-        return version
 
-    def take(self, line):
+    def take(self, event, line):
         if self.file:
             self.file.write(line if line.endswith("\n") else line + "\n")
-        event = json.loads(line)
         self.on(event["type"], event["object"])
 
     def stop(self):

@@ -80,7 +80,8 @@ class Test:
     def run(self):
         self.disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", self.disk], check=True)
-        self.simulated = Simulated(self.folder, "cluster", "--pods", "100", "--rate", "20", "--seconds", "3600")
+        self.simulated = Simulated(self.folder, "cluster", "--pods", "100", "--rate", "20", "--seconds", "3600",
+                                   "--watches", "2")
         try:
             self.bad_days()
             self.bad_files()
@@ -114,7 +115,7 @@ class Test:
 
     def until_ready(self):
         """Waits until it is ready."""
-        until("readiness", 15, lambda: self.ready()[0] == 200, every=0.05)
+        until("readiness", 30, lambda: self.ready()[0] == 200 and self.counts() is not None, every=0.05)
 
     def counts(self, keys=None):
         """The counters of /metrics as they stand, or None where it is refused."""

@@ -139,6 +139,8 @@ class Test:
         cluster.kubectl("apply", "-f", str(HERE / "workloads" / "monitoring-crds.yaml"))
         cluster.kubectl("wait", "--for=condition=Established", "crd/servicemonitors.monitoring.coreos.com",
                         "crd/prometheusrules.monitoring.coreos.com", "--timeout=30s")
+        until("the operator's kinds", 30, lambda: all(word in cluster.kubectl(
+            "get", "--raw", "/apis/monitoring.coreos.com/v1", check=False) for word in ("servicemonitors", "prometheusrules")))
         overlays = sorted(path.parent for path in (PROJECT / "deploy" / "overlays").glob("*/kustomization.yaml"))
         for overlay in overlays:
             cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "--warnings-as-errors", "-k", str(overlay))
@@ -196,10 +198,12 @@ class Test:
         """A workload's series carry its own labels and no pod of the exporter; `up` carries the exporter's namespace."""
         wanted = {"__name__", "job", "instance", "namespace", "workload_type", "workload", "container", "container_type",
                   "exit_code", "reason", "cause"}
-        for labels, _ in server.query(f'{COUNTER}{{exit_code="3",workload_type="barepod"}}'):
+        samples = server.query(f'{COUNTER}{{exit_code="3",workload_type="barepod"}}')
+        expect("there are samples", bool(samples), True)
+        for labels, _ in samples:
             expect("labels of a sample", set(labels), wanted)
             expect("namespace of a sample", labels["namespace"], CRASHES)
-        up, = server.query('up{job="exitcode-exporter"} == 1')
+        up, = until("one target", 30, lambda: len(found := server.query('up{job="exitcode-exporter"} == 1')) == 1 and found)
         expect("labels of up", (set(up[0]), up[0]["namespace"]), ({"__name__", "job", "instance", "namespace"}, NAMESPACE))
 
     def combined(self):
@@ -315,7 +319,8 @@ class Test:
         until("the tenant's own end", 60, lambda: counted([pod], 9, TENANT) == [1])
         expect("another namespace's ends", counted([pod], 9), [0])
         samples = parse(scrape(pod))
-        failures = [sample for sample in samples["exitcode_exporter_watch_failures_total"] if sample[1]]
+        failures = [sample for sample in samples["exitcode_exporter_watch_failures_total"]
+                    if sample[1] and sample[0]["reason"] in ("forbidden", "unauthorized")]
         expect("forbidden calls with Roles only", failures, [])
         log = cluster.kubectl("-n", TENANT, "logs", pod["metadata"]["name"])
         if "events about nodes are out of sight" not in log:

@@ -7,6 +7,7 @@ applied with two environment variables and a host name that lead there: `patch`.
 """
 
 import contextlib
+import http.client
 import json
 import os
 import pathlib
@@ -82,7 +83,12 @@ class Door:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self.listener.accept()
-                far = socket.create_connection(self.behind)
+                try:
+                    far = socket.create_connection(self.behind, timeout=10)
+                    far.settimeout(None)
+                except OSError:
+                    near.close()
+                    continue
                 self.open += [near, far]
                 for source, sink in ((near, far), (far, near)):
                     threading.Thread(target=self.carry, args=(source, sink), daemon=True).start()
@@ -225,8 +231,7 @@ class Registry:
 
     def stop(self):
         """Ends it."""
-        self.process.terminate()
-        self.process.wait(10)
+        end_process(self.process)
 
 
 class Times(threading.Thread):
@@ -239,10 +244,14 @@ class Times(threading.Thread):
 
     def run(self):
         while not self.done.wait(0.05):
-            with contextlib.suppress(OSError, KeyError, ValueError):
-                _, body = self.cluster.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")
-                for pod in body.get("items", []):
-                    self.note(pod)
+            self.look()
+
+    def look(self):
+        """Notes what is new."""
+        with contextlib.suppress(OSError, KeyError, ValueError, http.client.HTTPException):
+            _, body = self.cluster.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")
+            for pod in body.get("items", []):
+                self.note(pod)
 
     def note(self, pod):
         first = self.seen.setdefault(pod["metadata"]["name"], {})
@@ -255,9 +264,10 @@ class Times(threading.Thread):
                 first.setdefault("ready", now)
 
     def stop(self):
-        """Ends it."""
+        """Ends it, after a last look."""
         self.done.set()
-        self.join(10)
+        self.join(40)
+        self.look()
 
 
 def deployment(cluster, namespace=NAMESPACE, name="exitcode-exporter"):
@@ -272,9 +282,11 @@ def deployment(cluster, namespace=NAMESPACE, name="exitcode-exporter"):
 
     def pods():
         found = [pod for pod in cluster.pods(namespace) if pod["metadata"]["labels"].get("app.kubernetes.io/name") == "exitcode-exporter"]
-        gone = [pod for pod in found if "deletionTimestamp" in pod["metadata"]]
-        return None if gone else found
-    return until("the old pods' end", 60, pods)
+        ready = [pod for pod in found if "deletionTimestamp" not in pod["metadata"] and any(
+            one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))]
+        return found if len(ready) == len(found) else None
+    # What was deleted a moment ago may still pass for rolled out.
+    return until("the old pods' end, and the new ones ready", 90, pods)
 
 
 def scrape(pod, path="/metrics"):

@@ -6,7 +6,7 @@ import collections
 import datetime
 import json
 
-from cluster import Watch
+from cluster import Failed, Watch, until
 
 GROUPS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
@@ -25,36 +25,57 @@ class Ends:
     """Follows the pods of some namespaces; `wanted` tells which."""
 
     def __init__(self, cluster, path, wanted):
-        self.ends, self.gone, self.wanted = {}, set(), wanted
+        self.cluster, self.path, self.wanted = cluster, path, wanted
+        # Ends by container, the newest version of each pod, and the pods that are gone.
+        self.ends, self.seen, self.gone = {}, {}, set()
         self.watch = Watch(cluster, path, self.take)
         self.watch.start()
-        self.watch.synced.wait(30)
+        if not self.watch.synced.wait(60):
+            raise Failed(f"{path} could not be listed")
 
     def take(self, kind, pod):
         """An object of the watch, or of a list."""
         if not self.wanted(pod["metadata"]["namespace"]):
             return
+        uid, version = pod["metadata"]["uid"], pod["metadata"]["resourceVersion"]
         for group in GROUPS:
             for entry in pod.get("status", {}).get(group) or []:
                 for state in (entry.get("state", {}), entry.get("lastState", {})):
                     record = state.get("terminated") or {}
                     if record.get("containerID"):
-                        key = (pod["metadata"]["uid"], entry["name"], record["containerID"])
-                        end = self.ends.setdefault(key, End(pod, entry["name"], record))
-                        end.versions.add(pod["metadata"]["resourceVersion"])
+                        end = self.ends.setdefault((uid, entry["name"], record["containerID"]), End(pod, entry["name"], record))
+                        end.versions.add(version)
         if kind == "DELETED":
-            self.gone.add(pod["metadata"]["uid"])
+            self.gone.add(uid)
+        self.seen[uid] = version
+
+    def settle(self):
+        """Waits until all that the API shows now was taken in; what it shows no more is gone, whoever saw it go."""
+        def caught_up():
+            status, body = self.cluster.request("GET", self.path)
+            now = {pod["metadata"]["uid"]: pod["metadata"]["resourceVersion"] for pod in body.get("items", [])
+                   if self.wanted(pod["metadata"]["namespace"])}
+            if status != 200 or any(self.seen.get(uid) != version for uid, version in now.items()):
+                return False
+            self.gone |= self.seen.keys() - now.keys()
+            return True
+
+        until("the watch of the ends has caught up", 60, caught_up)
+
+    def all(self):
+        """Every end."""
+        return list(self.ends.values())
 
     def unread(self, kept):
         """The ends that no version of a pod shows of which the exporter kept what it read."""
-        return [end for end in list(self.ends.values()) if not end.versions & kept]
+        return [end for end in self.all() if not end.versions & kept]
 
     def write(self, path, unread):
         """One line for each end, for whoever asks why it is not counted."""
         missed = set(map(id, unread))
         path.write_text("".join(
             json.dumps({**vars(end), "versions": sorted(end.versions, key=int), "gone": end.uid in self.gone,
-                        "unread": id(end) in missed}) + "\n" for end in list(self.ends.values())))
+                        "unread": id(end) in missed}) + "\n" for end in self.all()))
 
     def stop(self):
         """Ends the watch."""

@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 
-from cluster import main, say, scratch, table, until
+from cluster import Failed, main, say, scratch, table, until
 from exporter import Exporter
 from scraper import Prometheus
 
@@ -199,9 +199,11 @@ def run():
             from_ = time.time()
             made = attack()
             window = max(4, int(time.time() - from_))
-            rows.append((name, made, server.value(f"sum(count_over_time(up[{window}s]))"),
-                         server.value(f"min_over_time(up[{window}s])"),
-                         f"{server.value(f'max_over_time(scrape_duration_seconds[{window}s])'):.2f} s",
+            scrapes, least, slowest = (server.value(f"{what}[{window}s]))") for what in (
+                "sum(count_over_time(up", "min(min_over_time(up", "max(max_over_time(scrape_duration_seconds"))
+            if not scrapes or scrapes < window // 2 - 2:
+                raise Failed(f"{name}: {scrapes} scrapes in {window} s, and one is made every 2 s")
+            rows.append((name, made, scrapes, least, f"{slowest:.2f} s",
                          f"{newcomer.good} and {len(newcomer.bad)}", f"{usage.now()[0] / 2**20:.1f} MB", usage.files))
         usage.done.set()
         newcomer.done.set()

@@ -21,7 +21,8 @@ from truth import Truth
 
 NAMESPACE = "e2e-liveness"
 LIVENESS, STARTUP = {"livenessProbe": FAILING}, {"startupProbe": FAILING}
-PASSING = {"livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 2}}
+# So long that a busy machine can't make it fail.
+PASSING = {"livenessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 2, "timeoutSeconds": 20}}
 EMPTY = [{"name": "s", "emptyDir": {}}]
 
 
@@ -73,13 +74,13 @@ def compare(truth, kills, exporter, removed_at):
     """Ends by workload, container and code: by probes or not, done and seen. Returns (probe kills, missed, wrongly called).
 
     Either is right where both happened: a kill of a container that was ending by itself or was being deleted. The API tells the
-    time in whole seconds: within one, nobody can say whether the kill or the deletion came first.
+    time in whole seconds, and the rule allows one for that: within it, nobody can say whether the kill or the deletion came first.
     """
     done, either, seen = collections.Counter(), collections.Counter(), collections.Counter()
     for attempt in truth.ended():
         workload, code = truth.workload(attempt)[1], str(attempt.end[0])
         cause = kills.get(attempt.id, "other")
-        both = cause != "other" and ((workload, code) in OWN_FAULT or int(attempt.finished_at) >= int(removed_at))
+        both = cause != "other" and ((workload, code) in OWN_FAULT or int(attempt.finished_at) >= int(removed_at) - 1)
         (either if both else done)[(workload, code, cause)] += 1
     labels = ("workload", "exit_code", "cause")
     for (workload, code, cause), count in exporter.group(
@@ -122,7 +123,7 @@ def run():
         exporter.stop()
         truth.stop()
         cluster.remove_namespace(NAMESPACE)
-    good = total > 0 and wrong == 0 and missed <= total // 100
+    good = total > 0 and wrong == 0 and missed <= max(1, total // 100)
     say("probe kills are told from other ends" if good else f"FAILED; logs in {folder}")
     return 0 if good else 1
 

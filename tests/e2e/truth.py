@@ -9,6 +9,7 @@ Labels tell pod and container; labels of the pod's sandbox tell the workload (`e
 
 import base64
 import collections
+import contextlib
 import json
 import subprocess
 import threading
@@ -85,7 +86,9 @@ class Truth:
                 before, brace, rest = line.partition("{")
                 topic = before.split()[-1] if brace else ""
                 if topic in ("/containers/create", "/tasks/start", "/tasks/exit", "/containers/delete"):
-                    self.take(topic, json.loads(brace + rest))
+                    # A line that containerd's end cut is followed by what the poll finds.
+                    with contextlib.suppress(ValueError, subprocess.SubprocessError):
+                        self.take(topic, json.loads(brace + rest))
             self.process.wait()
             self.done.wait(0.1)
 
@@ -129,7 +132,7 @@ class Truth:
             attempt = Attempt(container_id, info)
             if container_id in self.early:
                 note_exit(attempt, self.early.pop(container_id))
-            self.attempts[container_id] = attempt
+            self.attempts.setdefault(container_id, attempt)
 
     def poll(self):
         root = self.cluster.dir / "containerd" / "root" / "io.containerd.grpc.v1.cri" / "containers"
@@ -142,8 +145,9 @@ class Truth:
             # Containers that were created while `ctr events` was not connected.
             if time.monotonic() - slow > 5:
                 slow = time.monotonic()
-                for container_id in (self.cluster.ctr("containers", "ls", "-q", check=False) or "").split():
-                    self.meet(container_id)
+                with contextlib.suppress(ValueError, subprocess.SubprocessError):
+                    for container_id in (self.cluster.ctr("containers", "ls", "-q", check=False) or "").split():
+                        self.meet(container_id)
 
     def read_status(self, path):
         with self.lock:
