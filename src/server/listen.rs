@@ -40,7 +40,7 @@ fn bind_one(address: &ListenAddress) -> io::Result<Vec<TcpListener>> {
         ListenHost::Ip(ip) => listen(SocketAddr::new(*ip, address.port)).map(|listener| vec![listener]),
         ListenHost::Name(name) => {
             let found: Vec<_> = (name.as_str(), address.port).to_socket_addrs()?.collect();
-            found.into_iter().map(listen).collect()
+            all(&found)
         }
     }
 }
@@ -53,7 +53,23 @@ fn any(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-/// What IPv4 would not do better.
+/// Those of a name's addresses that this host has: `localhost` may be ::1 too where IPv6 is off.
+fn all(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let (mut listeners, mut missing) = (Vec::new(), None);
+    for address in addresses {
+        match listen(*address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if is_final(&error) => return Err(error),
+            Err(error) => missing = Some(error),
+        }
+    }
+    match missing {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+/// What another address would not do better.
 fn is_final(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }
@@ -85,7 +101,8 @@ mod tests {
         let listeners = bind(&[address(":0")]).unwrap();
         let port = listeners[0].local_addr().unwrap().port();
         tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-        if listeners[0].local_addr().unwrap().is_ipv6() {
+        // The socket may be of IPv6 although no interface is.
+        if std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
             tokio::net::TcpStream::connect((Ipv6Addr::LOCALHOST, port)).await.unwrap();
         }
     }
@@ -106,5 +123,17 @@ mod tests {
         let listeners = bind(&[address("localhost:0")]).unwrap();
         assert!(listeners.iter().all(|listener| listener.local_addr().unwrap().ip().is_loopback()));
         assert!(!listeners.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_listened_on_where_this_host_has_its_addresses() {
+        // For documentation: nobody has it.
+        let (own, foreign) = (SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([192, 0, 2, 1], 0)));
+        let listeners = all(&[foreign, own, foreign]).unwrap();
+        let found: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().ip()).collect();
+        assert_eq!(found, [own.ip()]);
+        assert_eq!(all(&[foreign]).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        let taken = listeners[0].local_addr().unwrap();
+        assert_eq!(all(&[own, taken]).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }
