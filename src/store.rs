@@ -257,7 +257,8 @@ fn open(
     unwritable: &mut Option<FileError>,
 ) -> Result<Opened, FileError> {
     let is_new = match fs::metadata(path) {
-        Ok(metadata) => metadata.len() == 0,
+        // A directory may have no length either.
+        Ok(metadata) => metadata.is_file() && metadata.len() == 0,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         Err(error) => return Err(error.into()),
     };
