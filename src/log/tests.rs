@@ -1,7 +1,10 @@
 //! Whole lines, as a reader of standard error gets them.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tracing::Dispatch;
+use tracing::subscriber::NoSubscriber;
 
 use super::*;
 use crate::publish::tests::termination as killed;
@@ -21,8 +24,16 @@ impl io::Write for Capture {
     }
 }
 
+/// Call it before lines are collected. With one subscriber alone, a place in the code that another test's thread reaches
+/// first is taken as never enabled: tracing asks that thread, which has none. With two it asks all subscribers.
+pub(crate) fn ask_all_subscribers() {
+    static SECOND: OnceLock<Dispatch> = OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
+}
+
 /// The lines that `act` logs, without the time of day.
 fn lines(format: LogFormat, level: LogLevel, act: impl FnOnce()) -> Vec<String> {
+    ask_all_subscribers();
     let capture = Capture::default();
     let writer = capture.clone();
     tracing::subscriber::with_default(subscriber(format, level, move || writer.clone()), act);
@@ -201,4 +212,14 @@ fn levels_are_for_this_crate_and_others_only_warn() {
         ]
     );
     assert_eq!(lines(LogFormat::Text, LogLevel::Error, act), ["ERROR kube_client::client: an error"]);
+}
+
+#[test]
+fn a_line_is_heard_although_a_thread_without_a_subscriber_came_to_its_place_first() {
+    let place = || tracing::info!("heard");
+    let heard = lines(LogFormat::Text, LogLevel::Info, || {
+        std::thread::spawn(place).join().unwrap();
+        place();
+    });
+    assert_eq!(heard, ["INFO exitcode_exporter::log::tests: heard"]);
 }

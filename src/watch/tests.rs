@@ -606,12 +606,7 @@ async fn logged_by(work: impl Future<Output = ()>) -> String {
             Ok(())
         }
     }
-    // With one subscriber alone, a place in the code that another test's thread reaches first is taken as never
-    // enabled: tracing asks that thread, which has none. With two it asks all subscribers.
-    static SECOND: std::sync::OnceLock<tracing::Dispatch> = std::sync::OnceLock::new();
-    SECOND.get_or_init(|| {
-        tracing::Dispatch::new(tracing_subscriber::fmt().with_writer(std::io::sink).finish())
-    });
+    crate::log::tests::ask_all_subscribers();
     let buffer = Buffer::default();
     let writer = buffer.clone();
     let subscriber = tracing_subscriber::fmt()

@@ -318,6 +318,7 @@ impl Write for Lines {
 
 /// What is logged meanwhile, without the time and the folder.
 fn logged(folder: &Folder, run: impl FnOnce()) -> Vec<String> {
+    crate::log::tests::ask_all_subscribers();
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber =
