@@ -33,7 +33,7 @@ impl Queue {
     pub(super) fn before(sink: impl Write + Send + 'static) -> io::Result<(Self, Guard)> {
         let (sender, receiver) = sync_channel(LINES);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || write_out(&receiver, sink))?;
-        Ok((Self(sender.clone()), Guard(Some(sender))))
+        Ok((Self(sender.clone()), Guard { sender: Some(sender), patience: PATIENCE }))
     }
 }
 
@@ -61,19 +61,22 @@ fn write_out(messages: &Receiver<Message>, mut sink: impl Write) {
 /// Writes out what waits when it is dropped, for at most a second. Keep it to the end of the program.
 #[derive(Debug)]
 #[must_use = "lines that wait at the end of the program are lost without it"]
-pub struct Guard(Option<SyncSender<Message>>);
+pub struct Guard {
+    sender: Option<SyncSender<Message>>,
+    patience: Duration,
+}
 
 impl Guard {
     /// For lines that are written at once.
     pub(super) const fn none() -> Self {
-        Self(None)
+        Self { sender: None, patience: PATIENCE }
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let Some(sender) = &self.0 else { return };
-        let deadline = Instant::now() + PATIENCE;
+        let Some(sender) = &self.sender else { return };
+        let deadline = Instant::now() + self.patience;
         let (done, written) = sync_channel(1);
         let mut message = Message::Flush(done);
         while let Err(TrySendError::Full(unsent)) = sender.try_send(message) {
@@ -119,7 +122,9 @@ mod tests {
         let (go, let_go) = mpsc::channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let sink = Sink { let_go: Some(let_go), written: Arc::clone(&written) };
-        let (mut queue, guard) = Queue::before(sink).unwrap();
+        let (mut queue, mut guard) = Queue::before(sink).unwrap();
+        // Enough for a busy machine.
+        guard.patience = Duration::from_secs(60);
         let lines: Vec<String> = (0..LINES).map(|i| format!("line {i}\n")).collect();
         for line in &lines {
             // Would never return if it waited for the sink.

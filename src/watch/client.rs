@@ -178,7 +178,7 @@ mod tests {
 
     use axum::extract::Request;
     use http::StatusCode;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
     use crate::pod::Pod;
@@ -224,15 +224,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_not_there_is_a_failure_of_the_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let uri = format!("http://{}", listener.local_addr().expect("an address"));
-        drop(listener);
+        // Bound, so that nobody else takes the port, and never listened on.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let uri = format!("http://{}", socket.local_addr().expect("an address"));
         let client = connect_to(Config::new(uri.parse().expect("a URI"))).expect("a client");
         let refused = get(&client, "/api/v1/pods", "application/json", ANSWER_WITHIN).await;
         let failure = refused.map(|_| ()).expect_err("nobody is there");
         assert_eq!(failure.reason, FailureReason::Connection);
         assert!(failure.detail.starts_with("no connection to the API server: "), "{failure}");
         assert!(failure.detail.contains("onnection refused"), "{failure}");
+        drop(socket);
     }
 
     /// The token file is read again after 50 s by the wall clock, which no paused clock can shorten.
