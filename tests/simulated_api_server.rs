@@ -395,7 +395,8 @@ async fn a_token_can_be_required_and_rotated_and_requests_are_logged() {
 #[tokio::test]
 async fn over_a_socket_a_crash_of_the_server_cuts_every_connection() {
     let server = server_with(&["a"]);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // An address of its own: nobody else takes a port that is free again.
+    let listener = tokio::net::TcpListener::bind("127.0.0.4:0").await.unwrap();
     let served = server.serve(listener).unwrap();
     let config = kube::Config::new(served.url().parse().unwrap());
     let client = kube::Client::try_from(config).unwrap();
