@@ -17,7 +17,7 @@ use exitcode_exporter::sim::{
 use exitcode_exporter::termination::Workload;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// An exporter that watches a cluster in this process, under the paused clock.
 struct Running {
@@ -157,7 +157,8 @@ async fn every_end_under_load_is_counted_with_its_cause() {
     assert_eq!(differences(&exporter.finish().await, &load.truth()), Vec::<String>::new());
 }
 
-/// Nothing is lost or counted twice while the watch of pods breaks in every way, and is refused in between.
+/// Nothing is lost or counted twice while the watch of pods breaks in every way that lets it go on from where it was,
+/// and is refused in between. After an ERROR event a new list would withhold what ended meanwhile.
 #[tokio::test(start_paused = true)]
 async fn every_end_is_counted_once_although_the_watch_breaks_again_and_again() {
     let api = Settings { history: 100_000, ..Settings::default() };
@@ -166,19 +167,35 @@ async fn every_end_is_counted_once_although_the_watch_breaks_again_and_again() {
     cluster.begin();
     let pods = || Matcher::any().of(Resource::Pods);
     let server = cluster.server().clone();
-    let strikes = [
-        StreamFault::End,
-        StreamFault::Cut,
-        StreamFault::CutInEvent,
-        StreamFault::Error(ApiError::new(500, "etcdserver: leader changed")),
-        StreamFault::Silence,
-    ];
+    let mut watches = server.faults().watches();
+    let asked = || {
+        let log = server.faults().drain_log();
+        log.iter().filter_map(|request| request.call.as_ref()).filter(|call| pods().takes(call)).count()
+    };
+    let strikes = [StreamFault::End, StreamFault::Cut, StreamFault::CutInEvent, StreamFault::Silence];
     for (n, strike) in strikes.into_iter().cycle().take(20).enumerate() {
         sleep(Duration::from_secs(17)).await;
+        // What the last strike left unused would keep this one from an open watch.
+        server.faults().clear();
+        watches.wait_for(|open| *open >= 2).await.unwrap();
+        // Two watches that fall silent before they said anything would be reason for a new list.
+        sleep(Duration::from_secs(1)).await;
+        watches.wait_for(|open| *open >= 2).await.unwrap();
+        asked();
         let refusal = [401, 403, 429, 500, 503].get(n % 5).copied().unwrap_or(500);
         server.faults().next(n % 3, pods(), Fault::Refuse(ApiError::new(refusal, "not now")));
         server.faults().next(n % 2, pods().verbs(&[Verb::Watch]), Fault::CutAfter(20_000));
-        server.faults().strike(pods(), strike);
+        server.faults().strike(pods(), strike.clone());
+        if matches!(strike, StreamFault::Silence) {
+            // Silence is taken for a break after 90 s.
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(asked(), 0, "strike {n}");
+            sleep(Duration::from_secs(31)).await;
+            assert!(*watches.borrow() < 2 || asked() > 0, "strike {n} strikes nothing");
+        } else {
+            let broken = timeout(Duration::from_secs(1), watches.changed()).await;
+            assert!(broken.is_ok(), "strike {n} strikes nothing");
+        }
     }
     server.faults().clear();
     sleep(Duration::from_secs(180)).await;
