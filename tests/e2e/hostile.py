@@ -12,6 +12,7 @@ Usage: hostile.py PROMETHEUS [--seconds N]. Exit status 1 if a scrape is missed,
 import argparse
 import asyncio
 import pathlib
+import resource
 import socket
 import struct
 import threading
@@ -193,6 +194,9 @@ def run():
         server = Prometheus(options.prometheus, folder, [{"job_name": "exporter", "static_configs": [{"targets": [target]}]}])
         until("the first scrape", 30, lambda: server.targets().get("exporter", ("",))[0] == "up")
         time.sleep(10)  # the demo has begun
+        # The attacks hold thousands of connections here; the exporter lives with the limit that it was started with.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         usage, newcomer, rows = Usage(exporter.process.pid), Newcomer(exporter.port), []
         before, began = usage.memory, time.time()
         for name, attack in attacks(exporter.port, options.seconds).items():
