@@ -6,6 +6,7 @@ Every process is started and stopped by its id, never by its name.
 """
 
 import base64
+import datetime
 import gzip
 import http.client
 import json
@@ -56,6 +57,13 @@ def until(what, seconds, check, every=0.5):
         if time.monotonic() > end:
             raise Failed(f"{what}: not within {seconds} s")
         time.sleep(every)
+
+
+def seconds(text):
+    """The seconds of a time as logs and APIs write it."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    parsed = datetime.datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
+    return parsed.timestamp() + float(f"0.{fraction or 0}")
 
 
 def folder():

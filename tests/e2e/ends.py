@@ -3,10 +3,9 @@ resource versions of the objects.
 """
 
 import collections
-import datetime
 import json
 
-from cluster import Failed, Watch, until
+from cluster import Failed, Watch, seconds, until
 
 GROUPS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
@@ -104,13 +103,6 @@ class Life:
                 self.restored = seconds(line["saved_at"])
             if line.get("message") == "a pod is read":
                 self.read.append((at, line["resource_version"]))
-
-
-def seconds(text):
-    """A time of the log."""
-    whole, _, fraction = text.removesuffix("Z").partition(".")
-    parsed = datetime.datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=datetime.timezone.utc)
-    return parsed.timestamp() + float(f"0.{fraction or 0}")
 
 
 def kept(logs):

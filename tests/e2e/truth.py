@@ -15,6 +15,8 @@ import subprocess
 import threading
 import time
 
+from cluster import seconds
+
 WORKLOAD_LABEL = "exitcode.test/workload"
 
 
@@ -210,4 +212,5 @@ def note_exit(attempt, event):
     """Takes over a task's exit from its event."""
     attempt.task_exit = event.get("exit_status", 0)
     at = event.get("exited_at", {})
-    attempt.exited_at = at.get("seconds", 0) + at.get("nanos", 0) / 1e9 if isinstance(at, dict) else None
+    # containerd 2 says it in numbers, containerd 1 as a text.
+    attempt.exited_at = at.get("seconds", 0) + at.get("nanos", 0) / 1e9 if isinstance(at, dict) else seconds(at)
