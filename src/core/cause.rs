@@ -161,7 +161,7 @@ fn by_limit(case: &Case) -> (Cause, Evidence) {
 }
 
 /// Before rule 3: An evicted pod's containers are removed as soon as they are dead (pkg/kubelet/pod_workers.go,
-/// `ShouldPodContentBeRemoved`), in one of six evictions before the kubelet has read how they ended, and it makes the
+/// `ShouldPodContentBeRemoved`), in 4 of 36 evictions before the kubelet had read how they ended, and it makes the
 /// record up: what it can't find is its own doing.
 fn lost_by_who_ended_it(case: &Case, witness: &Witness) -> Option<(Cause, Evidence)> {
     let failure = case.facts.failure.filter(|failure| case.made_up && case.seen >= failure.first_seen)?;
