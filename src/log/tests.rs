@@ -10,8 +10,24 @@ use super::*;
 use crate::publish::tests::termination as killed;
 use crate::termination::{Cause, ExitCode, Outcome};
 
-#[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<u8>>>);
+/// Collects what is logged.
+#[derive(Clone)]
+pub(crate) struct Capture(Arc<Mutex<Vec<u8>>>);
+
+impl Capture {
+    /// With one subscriber alone, a place in the code that another test's thread reaches first is taken as never enabled:
+    /// tracing asks that thread, which has none. With two it asks all subscribers.
+    pub(crate) fn new() -> Self {
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
+        Self(Arc::default())
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
 
 impl io::Write for Capture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -24,20 +40,12 @@ impl io::Write for Capture {
     }
 }
 
-/// Call it before lines are collected. With one subscriber alone, a place in the code that another test's thread reaches
-/// first is taken as never enabled: tracing asks that thread, which has none. With two it asks all subscribers.
-pub(crate) fn ask_all_subscribers() {
-    static SECOND: OnceLock<Dispatch> = OnceLock::new();
-    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::new()));
-}
-
 /// The lines that `act` logs, without the time of day.
-fn lines(format: LogFormat, level: LogLevel, act: impl FnOnce()) -> Vec<String> {
-    ask_all_subscribers();
-    let capture = Capture::default();
+pub(crate) fn lines(format: LogFormat, level: LogLevel, act: impl FnOnce()) -> Vec<String> {
+    let capture = Capture::new();
     let writer = capture.clone();
     tracing::subscriber::with_default(subscriber(format, level, move || writer.clone()), act);
-    let text = String::from_utf8(capture.0.lock().unwrap().clone()).unwrap();
+    let text = capture.text();
     assert!(text.is_empty() || text.ends_with('\n'), "{text:?}");
     let timeless = |line: &str| match format {
         LogFormat::Text => line.split_once(' ').unwrap().1.trim_start().to_owned(),

@@ -11,6 +11,7 @@ use super::testing::{
     script, server,
 };
 use super::{EventKind, FailureReason, Health, MAX_REQUESTS_IN_TEN_MINUTES, Stats, Target, Update, run};
+use crate::log::tests::Capture;
 use crate::pod::Pod;
 use crate::time::Clock;
 
@@ -595,20 +596,8 @@ async fn reads_no_further_than_the_channel_holds() {
 /// Runs `work` and returns all that it logged, at any level.
 async fn logged_by(work: impl Future<Output = ()>) -> String {
     use tracing::instrument::WithSubscriber;
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Buffer {
-        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").extend_from_slice(text);
-            Ok(text.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    crate::log::tests::ask_all_subscribers();
-    let buffer = Buffer::default();
-    let writer = buffer.clone();
+    let capture = Capture::new();
+    let writer = capture.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::TRACE)
@@ -617,5 +606,5 @@ async fn logged_by(work: impl Future<Output = ()>) -> String {
     let dispatch = tracing::Dispatch::new(subscriber);
     let _guard = tracing::dispatcher::set_default(&dispatch);
     work.with_subscriber(dispatch.clone()).await;
-    String::from_utf8(buffer.0.lock().expect("no panic").clone()).expect("text")
+    capture.text()
 }

@@ -1,9 +1,9 @@
 //! The web configuration: what is honoured, what is refused in which words, and what a change does.
 
 use std::fs;
-use std::io::Write;
 
 use super::*;
+use crate::log::{LogFormat, LogLevel};
 
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
@@ -302,34 +302,11 @@ fn what_says_nothing_changes_nothing() {
     }
 }
 
-/// Collects log lines.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// What is logged meanwhile, without the time and the folder.
 fn logged(folder: &Folder, run: impl FnOnce()) -> Vec<String> {
-    crate::log::tests::ask_all_subscribers();
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber =
-        crate::log::subscriber(crate::log::LogFormat::Text, crate::log::LogLevel::Info, move || {
-            writer.clone()
-        });
-    tracing::subscriber::with_default(subscriber, run);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-    let short =
-        |line: &str| line.split_once(' ').unwrap().1.replace(&folder.0.display().to_string(), "FOLDER");
-    text.lines().map(short).collect()
+    let folder = folder.0.display().to_string();
+    let lines = crate::log::tests::lines(LogFormat::Text, LogLevel::Info, run);
+    lines.iter().map(|line| line.replace(&folder, "FOLDER")).collect()
 }
 
 #[test]
