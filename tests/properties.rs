@@ -11,7 +11,6 @@ use exitcode_exporter::core::{Effect, Input, Options, Scope, State};
 use exitcode_exporter::pod::{Event, Pod};
 use exitcode_exporter::time::Timestamp;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 use support::disk::Disk;
 use support::pods::{PodBuilder, START, pod};
@@ -20,11 +19,8 @@ use support::reference::{Counted, Reference};
 
 const ALL: Scope = Scope(0);
 
-/// The seed is fixed, so that what failed fails again; `PROPTEST_RNG_SEED` names another.
 fn config(cases: u32) -> ProptestConfig {
-    let given = ProptestConfig::default();
-    let rng_seed = if given.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { given.rng_seed };
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2000, rng_seed, ..given }
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 2000, ..ProptestConfig::default() }
 }
 
 // ---- Any JSON in any field ----

@@ -1,7 +1,6 @@
 //! Bounds in number and in age.
 
 use proptest::prelude::ProptestConfig;
-use proptest::test_runner::RngSeed;
 
 use super::*;
 use crate::publish::tests::termination;
@@ -375,12 +374,8 @@ fn live(max_series: usize, steps: &[Step]) {
 }
 
 proptest::proptest! {
-    // The seed is fixed: what failed fails again, and nothing has to be kept for that.
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(1),
-        ..ProptestConfig::default()
-    })]
+    // The seed is fixed (.cargo/config.toml): what failed fails again, and nothing has to be kept for that.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_bounds_hold_and_no_counter_goes_back(
