@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 from alerting import Inbox, Server
-from cluster import PROJECT, Cluster, Failed, main, say, scratch, table, until
+from cluster import PROJECT, Cluster, Failed, last_wrong, main, say, scratch, table, until
 from exporter import Exporter
 
 CRASHING, QUIET = "alerts-crash", "alerts-quiet"
@@ -115,14 +115,10 @@ def everyday(cluster):
     say("drain")
     drained = set()
     for pod in cluster.pods(QUIET):
-        name = pod["metadata"]["name"]
         drained.add(pod["metadata"]["uid"])
-        if "deletionTimestamp" in pod["metadata"]:
-            continue  # of the rollout
-        status, body = cluster.request("POST", f"/api/v1/namespaces/{QUIET}/pods/{name}/eviction", {
-            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": QUIET}})
-        if status != 201:
-            raise Failed(f"{name} is not evicted: {status} {body}")
+        # Others are of the rollout, and on their way out.
+        if "deletionTimestamp" not in pod["metadata"]:
+            cluster.evict(QUIET, pod["metadata"]["name"])
 
     def standing(count):
         pods = cluster.pods(QUIET)
@@ -197,18 +193,8 @@ def crash(cluster, servers, inbox, exporters):
     hog = "firing", "team-checkout", wanted("memory-hog", "critical")
     until("the third kill for memory is critical", 90, lambda: all(inbox.seen(server.name)[hog] for server in servers))
     say("all four alerts have arrived, that of memory as critical too; the workloads are removed")
-    wrong = []
-
-    def alike():
-        wrong[:] = [found for server in servers if (found := same_series(server))]
-        return not wrong
-
-    try:
-        # Both ways scrape at times of their own.
-        until("both ways to scrape show the same", 20, alike, every=1)
-    except Failed:
-        if not wrong:
-            raise
+    # Both ways scrape at times of their own.
+    wrong = last_wrong(20, lambda: [found for server in servers if (found := same_series(server))])
     cluster.kubectl("-n", CRASHING, "delete", "deployment", "--all", "--wait=false")
     until("no pods", 60, lambda: not cluster.pods(CRASHING))
     # Two exporters, two scrapes of each: counted once, exactly. Then one of them restarts and knows nothing.

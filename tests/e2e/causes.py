@@ -23,7 +23,7 @@ import time
 
 import things
 from cluster import Cluster, Failed, Watch, main, say, scratch, table, until
-from counts import Shown
+from ends import Shown
 from exporter import Exporter
 from things import FAILING, POLITE, POLITE_143, STUBBORN, container, controller, job, memory, pod, sidecar
 from truth import Truth
@@ -54,10 +54,7 @@ def delete(test, name):
 
 def evict(test, name):
     test.running(name)
-    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
-    status, answer = test.cluster.request("POST", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction", body)
-    if status != 201:
-        raise Failed(f"eviction of {name}: {status} {answer}")
+    test.cluster.evict(NAMESPACE, name)
 
 
 def drain(test, name):

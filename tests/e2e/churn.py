@@ -66,11 +66,15 @@ def build(place):
     return binary
 
 
+def names(prefix=PREFIX, namespaces=NAMESPACES):
+    """The generator's namespaces."""
+    return {f"{prefix}-{number}" for number in range(namespaces)}
+
+
 def compare(truth, exporter):
     """Prints what differs; returns how many keys do."""
-    names = {f"{PREFIX}-{number}" for number in range(NAMESPACES)}
     labels = ("namespace", "workload_type", "workload", "container", "exit_code", "reason")
-    got = exporter.group("exitcode_container_terminations_total", labels, names)
+    got = exporter.group("exitcode_container_terminations_total", labels, names())
     rows = [(*key, truth[key], got[key]) for key in sorted({*truth, *got}) if truth[key] != got[key]]
     if rows:
         print(table(rows[:40], (*labels, "done", "seen")))
@@ -97,8 +101,7 @@ def restarted(exporter, place, arguments, cluster):
 
 def remove(cluster, prefix=PREFIX, namespaces=NAMESPACES):
     """Removes the generator's namespaces; its pods have no kubelet that would end them."""
-    for number in range(namespaces):
-        name = f"{prefix}-{number}"
+    for name in names(prefix, namespaces):
         cluster.request("DELETE", f"/api/v1/namespaces/{name}/pods", {"gracePeriodSeconds": 0})
         cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
 
@@ -128,7 +131,7 @@ def run():
                  "--duration", f"{options.seconds}s", "--truth", str(truth),
                  at_load=lambda: marks.append((time.monotonic(), usage(exporter.process.pid)[0])))
         marks.append((time.monotonic(), usage(exporter.process.pid)[0]))
-        exporter.settle({f"{PREFIX}-{n}" for n in range(NAMESPACES)}, quiet=3)
+        exporter.settle(names(), quiet=3)
         events = exporter.sum("exitcode_exporter_watch_events_total", resource="pods") - before
         more, peak = usage(exporter.process.pid)
         say(f"{events:.0f} events: {(more - cpu) / max(events, 1) * 1e6:.0f} us of CPU each (scrapes included), {peak:.0f} MiB peak")

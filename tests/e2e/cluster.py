@@ -36,6 +36,14 @@ def say(text):
     print(f"[{time.monotonic() - STARTED:6.1f}s] {text}", flush=True)
 
 
+def last_wrong(seconds, wrong, every=1):
+    """Asks until nothing is wrong, or the time is over; returns what was wrong last."""
+    end = time.monotonic() + seconds
+    while (found := wrong()) and time.monotonic() <= end:
+        time.sleep(every)
+    return found
+
+
 def end_process(process, seconds=20):
     """Ends a process as a service manager would: with SIGTERM, and with SIGKILL if that takes too long."""
     if process.poll() is None:
@@ -144,6 +152,21 @@ class Cluster:
     def pods(self, namespace):
         """The pods of a namespace."""
         return self.get("-n", namespace, "pods")["items"]
+
+    def evict(self, namespace, pod):
+        """Evicts a pod through the API, as a drain does."""
+        status, answer = self.request("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", {
+            "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}})
+        if status != 201:
+            raise Failed(f"{pod} is not evicted: {status} {answer}")
+
+    def may(self, account, verb, resource, group="", namespace="", name=""):
+        """Whether the API server would allow this to an account, NAMESPACE:NAME: it learns of a role after it took it."""
+        status, answer = self.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                "user": f"system:serviceaccount:{account}",
+                "resourceAttributes": {"namespace": namespace, "group": group, "resource": resource, "verb": verb, "name": name}}})
+        return status == 201 and answer["status"]["allowed"]
 
     # The node's daemons, by the process ids that the cluster noted.
 

@@ -23,28 +23,13 @@ import signal
 import time
 
 from cluster import HERE, Cluster, Failed, Watch, main, say, scratch, table, until
+from ends import Shown
 from exporter import Exporter
 from truth import Truth
 
 NAMESPACE = "e2e-counts"
 KEY = ("namespace", "workload_type", "workload", "container", "exit_code")
 WORKLOADS = HERE / "workloads"
-
-
-class Shown:
-    """What the pods API showed: the container ids whose end some pod object reported, and when first."""
-
-    def __init__(self):
-        self.ends, self.forced = {}, set()
-
-    def take(self, kind, pod):
-        status = pod.get("status", {})
-        for group in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-            for entry in status.get(group) or []:
-                for record in (entry.get("state", {}), entry.get("lastState", {})):
-                    record = record.get("terminated") or {}
-                    if record.get("containerID"):
-                        self.ends.setdefault(record["containerID"].rpartition("/")[2], time.time())
 
 
 class Test:

@@ -24,7 +24,7 @@ import urllib.request
 from cluster import HERE, PROJECT, Cluster, Failed, main, say, scratch, until
 from deploying import (NAMESPACE, Crashes, Door, Prometheus, Times, assemble, deployment, kustomization, left_behind,
                        of_this_run, run, scrape, static_binary, tool)
-from exporter import parse
+from exporter import parse, refused
 
 CRASHES, TENANT, VOLUME = "e2e-deployed", "e2e-tenant", "e2e-deployed"
 COUNTER = "exitcode_container_terminations_total"
@@ -318,10 +318,7 @@ class Test:
         self.crashes.add(1, 9)
         until("the tenant's own end", 60, lambda: counted([pod], 9, TENANT) == [1])
         expect("another namespace's ends", counted([pod], 9), [0])
-        samples = parse(scrape(pod))
-        failures = [sample for sample in samples["exitcode_exporter_watch_failures_total"]
-                    if sample[1] and sample[0]["reason"] in ("forbidden", "unauthorized")]
-        expect("forbidden calls with Roles only", failures, [])
+        expect("forbidden calls with Roles only", refused(parse(scrape(pod))), [])
         log = cluster.kubectl("-n", TENANT, "logs", pod["metadata"]["name"])
         if "events about nodes are out of sight" not in log:
             raise Failed("the log does not say that events about nodes are out of sight")

@@ -4,10 +4,33 @@ resource versions of the objects.
 
 import collections
 import json
+import time
 
 from cluster import Failed, Watch, seconds, until
 
 GROUPS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+
+
+def records(pod):
+    """Each container's records of an end that a pod object shows: (name, record)."""
+    for group in GROUPS:
+        for entry in pod.get("status", {}).get(group) or []:
+            for state in (entry.get("state", {}), entry.get("lastState", {})):
+                record = state.get("terminated") or {}
+                if record.get("containerID"):
+                    yield entry["name"], record
+
+
+class Shown:
+    """The container ids whose end some pod object reported, and when first."""
+
+    def __init__(self):
+        self.ends = {}
+
+    def take(self, _, pod):
+        """An object of the watch, or of a list."""
+        for _, record in records(pod):
+            self.ends.setdefault(record["containerID"].rpartition("/")[2], time.time())
 
 
 class End:
@@ -37,13 +60,9 @@ class Ends:
         if not self.wanted(pod["metadata"]["namespace"]):
             return
         uid, version = pod["metadata"]["uid"], pod["metadata"]["resourceVersion"]
-        for group in GROUPS:
-            for entry in pod.get("status", {}).get(group) or []:
-                for state in (entry.get("state", {}), entry.get("lastState", {})):
-                    record = state.get("terminated") or {}
-                    if record.get("containerID"):
-                        end = self.ends.setdefault((uid, entry["name"], record["containerID"]), End(pod, entry["name"], record))
-                        end.versions.add(version)
+        for container, record in records(pod):
+            end = self.ends.setdefault((uid, container, record["containerID"]), End(pod, container, record))
+            end.versions.add(version)
         if kind == "DELETED":
             self.gone.add(uid)
         self.seen[uid] = version
@@ -69,6 +88,10 @@ class Ends:
         """The ends that no version of a pod shows of which the exporter kept what it read."""
         return [end for end in self.all() if not end.versions & kept]
 
+    def lost(self, unread, key):
+        """How many of the unread went with their pods, by `key`: at most that many are not counted."""
+        return collections.Counter(key(end) for end in unread if end.uid in self.gone)
+
     def write(self, path, unread):
         """One line for each end, for whoever asks why it is not counted."""
         missed = set(map(id, unread))
@@ -79,11 +102,6 @@ class Ends:
     def stop(self):
         """Ends the watch."""
         self.watch.stop()
-
-
-def lost(ends, unread, key):
-    """How many of the unread went with their pods, by `key`: at most that many are not counted."""
-    return collections.Counter(key(end) for end in unread if end.uid in ends.gone)
 
 
 class Life:

@@ -42,6 +42,12 @@ def parse(text):
     return found
 
 
+def refused(metrics):
+    """Which watches the API server refused for want of a right: [(labels, times)]."""
+    return [(labels, times) for labels, times in metrics["exitcode_exporter_watch_failures_total"]
+            if times and labels["reason"] in ("forbidden", "unauthorized")]
+
+
 class Exporter:
     """Runs the exporter with a port of its own or the one given; its log goes to a file, one JSON object a line.
 

@@ -30,7 +30,7 @@ import time
 import churn
 from answers import Answers, get
 from cluster import Cluster, Failed, end_process, main, say, scratch, table, until
-from ends import Ends, kept, lost
+from ends import Ends, kept
 from exporter import Exporter, free_port
 from truth import Truth
 
@@ -218,6 +218,7 @@ class Load:
         pods, rate, self.slowest = options.pods, options.rate, options.slowest
         self.cluster, self.folder, self.kills, self.pods, self.rate = cluster, folder, kills, pods, rate
         self.binary = churn.build(folder)
+        self.steady, self.moving = churn.names(PREFIX, NAMESPACES), churn.names(MOVING, MOVING_NAMESPACES)
         self.generators = []
 
     def generate(self, name, prefix, namespaces, pods, *options):
@@ -278,30 +279,28 @@ class Load:
         victim.wait_until_ready(30)
         for process in (steady, moved):
             self.finish(process, 600)
-        victim.exporter.settle({f"{PREFIX}-{n}" for n in range(NAMESPACES)} | {f"{MOVING}-{n}" for n in range(MOVING_NAMESPACES)}, quiet=5)
+        victim.exporter.settle(self.steady | self.moving, quiet=5)
 
     def compare(self, victim, ends):
         """The counters beside the truth."""
         truth, exporter = churn.expected(self.folder / "steady.ndjson"), victim.exporter
-        names = {f"{PREFIX}-{number}" for number in range(NAMESPACES)}
-        got = exporter.group("exitcode_container_terminations_total", LABELS, names)
+        got = exporter.group("exitcode_container_terminations_total", LABELS, self.steady)
         key = lambda end: (end.namespace, "statefulset", end.owner, end.container, end.code, end.reason)
         unread = victim.unread(ends)
         wrong = compare("steady pods", truth, got, collections.Counter(map(key, unread)))
-        restarts = exporter.group("exitcode_container_restarts_total", LABELS[:4], names)
+        restarts = exporter.group("exitcode_container_restarts_total", LABELS[:4], self.steady)
         if sum(restarts.values()) != sum(truth.values()):
             wrong += report([f"{sum(truth.values())} restarts done, {sum(restarts.values())} counted"])
         return wrong + self.compare_moving(victim, ends, unread)
 
     def compare_moving(self, victim, ends, unread):
         """Where pods are replaced: nothing twice, and nothing lost but what went before anyone read and kept it."""
-        names = {f"{MOVING}-{number}" for number in range(MOVING_NAMESPACES)}
         key = lambda end: (end.namespace, "statefulset", end.owner, end.container)
         truth, wrong = collections.Counter(), []
         for row, count in churn.expected(self.folder / "moving.ndjson").items():
             truth[row[:4]] += count
-        got = victim.exporter.group("exitcode_container_terminations_total", LABELS[:4], names)
-        excused = lost(ends, unread, key)
+        got = victim.exporter.group("exitcode_container_terminations_total", LABELS[:4], self.moving)
+        excused = ends.lost(unread, key)
         for container in sorted({*truth, *got}):
             if not 0 <= truth[container] - got[container] <= excused[container]:
                 wrong.append(f"{container}: {truth[container]} ends, {got[container]} counted, at most {excused[container]} lost")

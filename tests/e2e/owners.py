@@ -10,7 +10,7 @@ import re
 
 import cluster as real
 from cluster import PROJECT, Failed, say, until
-from exporter import Exporter
+from exporter import Exporter, refused
 
 NAMESPACE = "e2e-owners"
 ACCOUNT = "exitcode-exporter-e2e"
@@ -147,11 +147,9 @@ def part(cluster, cast, folder, name, check):
 def shipped_role(exporter):
     compare("under the shipped role", exporter,
             ALWAYS | {("cronjob", "nightly"), ("job", "migrate"), ("workflow", "release-1")})
-    metrics = exporter.metrics()
-    failures = [(labels, value) for labels, value in metrics["exitcode_exporter_watch_failures_total"]
-                if value and labels["reason"] in ("forbidden", "unauthorized")]
+    failures = refused(exporter.metrics())
     if failures:
-        raise Failed(f"a watch failed under the shipped role: {failures}")
+        raise Failed(f"a watch was refused under the shipped role: {failures}")
 
 
 def custom_role(exporter):

@@ -11,8 +11,8 @@ it, in groups that a Prometheus tells apart by the label `cluster`:
   hasty    two that restart within one window: may show less for the rest of it, never more
   alone    one that restarts, with crashes while it is down: must show less, or this test could not see a loss
 
-At every second that no crash is near to, nor to the edge of a window, and no late scrape or evaluation, each recorded rule of one, two and rolling must equal
-the truth, for every workload. No group may ever show more. Windows are 0.03 of the shipped ones.
+At every second that no crash is near to, nor to the edge of a window, and no late scrape or evaluation, each recorded rule of
+one, two and rolling must equal the truth, for every workload. No group may ever show more. Windows are 0.03 of the shipped ones.
 
 Usage: replicas.py PROMETHEUS. Takes two and a half minutes. Exit status 1 on a difference.
 """

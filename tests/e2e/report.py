@@ -19,7 +19,7 @@ import termios
 import time
 import unicodedata
 
-from cluster import Cluster, Failed, main, say, scratch, until
+from cluster import Cluster, Failed, last_wrong, main, say, scratch, until
 from exporter import binary
 from things import FAILING, STUBBORN, container, controller, job, memory, pod, segfault
 
@@ -137,19 +137,16 @@ def check_commands(cluster):
         if row["next"]:
             environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig),
                            "PATH": f"{cluster.dir / 'bin'}:{os.environ['PATH']}"}
-            said = []
-
-            def runs():
+            def refused():
                 done = subprocess.run(["sh", "-c", row["next"]], env=environment, capture_output=True, text=True, timeout=30)
-                said[:] = [done.stderr.strip()]
                 # In the second in which a container has no previous run, kubectl says so.
-                return done.returncode == 0 or "previous terminated container" in done.stderr
+                good = done.returncode == 0 or "previous terminated container" in done.stderr
+                return None if good else f"{row['next']}: {done.stderr.strip()}"
 
-            try:
-                # The run that it names may be replaced just now.
-                until(row["next"], 10, runs)
-            except Failed as error:
-                raise Failed(f"{error}: {said}") from None
+            # The run that it names may be replaced just now.
+            wrong = last_wrong(10, refused)
+            if wrong:
+                raise Failed(wrong)
 
 
 def least_rights(cluster, plugin, folder):
@@ -158,8 +155,7 @@ def least_rights(cluster, plugin, folder):
     cluster.kubectl("-n", NAMESPACE, "create", "role", ACCOUNT, "--verb=list", "--resource=pods")
     cluster.kubectl("-n", NAMESPACE, "create", "rolebinding", ACCOUNT, f"--role={ACCOUNT}",
                     f"--serviceaccount={NAMESPACE}:{ACCOUNT}")
-    until("the reader's right", 30, lambda: cluster.kubectl(
-        "-n", NAMESPACE, "auth", "can-i", "list", "pods", f"--as=system:serviceaccount:{NAMESPACE}:{ACCOUNT}", check=False).strip() == "yes")
+    until("the reader's right", 30, lambda: cluster.may(f"{NAMESPACE}:{ACCOUNT}", "list", "pods", namespace=NAMESPACE))
     config = json.loads(cluster.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
     token = cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
     config["users"][0]["user"] = {"token": token}

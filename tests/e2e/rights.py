@@ -22,7 +22,7 @@ import re
 import threading
 
 import cluster as real
-from cluster import PROJECT, Failed, say, until
+from cluster import PROJECT, Failed, last_wrong, say, until
 from exporter import Exporter
 from owners import custom_kind, owned_by
 
@@ -176,20 +176,11 @@ class Grant:
         path = folder / f"{name}.kubeconfig"
         path.write_text(json.dumps(config))
         path.chmod(0o600)
-        # The API server learns of a new role, and of what is aggregated into it, some time after it took it.
-        granted = [(thing["metadata"].get("namespace", ""), group, resource, verb, rule.get("resourceNames", [""])[0])
+        granted = [(verb, resource, group, thing["metadata"].get("namespace", ""), rule.get("resourceNames", [""])[0])
                    for thing in objects for rule in thing.get("rules") or []
                    for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]]
-        until(f"the rights of {name}", 60, lambda: all(self.may(*one) for one in granted), every=0.1)
+        until(f"the rights of {name}", 60, lambda: all(cluster.may(f"{ACCOUNTS}:{name}", *one) for one in granted), every=0.1)
         self.exporter = Exporter(folder, arguments, kubeconfig=path, name=name)
-
-    def may(self, namespace, group, resource, verb, name):
-        """Whether the API server would allow this account's call."""
-        status, body = self.cluster.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", {
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
-                "user": f"system:serviceaccount:{ACCOUNTS}:{self.name}",
-                "resourceAttributes": {"namespace": namespace, "group": group, "resource": resource, "verb": verb, "name": name}}})
-        return status == 201 and body["status"]["allowed"]
 
     def seen(self):
         """The workloads whose ends were counted."""
@@ -198,11 +189,13 @@ class Grant:
 
     def expect(self, workloads, what):
         """Waits for exactly these workloads."""
-        with contextlib.suppress(Failed):
-            until(what, 90, lambda: self.seen() == workloads)
-        found = self.seen()
-        if found != workloads:
-            raise Failed(f"{what}: missing {sorted(workloads - found)}, not expected {sorted(found - workloads)}")
+        def difference():
+            found = self.seen()
+            return found != workloads and f"missing {sorted(workloads - found)}, not expected {sorted(found - workloads)}"
+
+        wrong = last_wrong(90, difference, every=0.5)
+        if wrong:
+            raise Failed(f"{what}: {wrong}")
 
     def forbidden(self):
         """How many look-ups and watches were forbidden."""

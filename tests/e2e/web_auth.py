@@ -16,7 +16,7 @@ import ssl
 import socket
 
 import cluster as real
-from cluster import Cluster, Failed, main, say, scratch, table, until
+from cluster import Cluster, last_wrong, main, say, scratch, table
 from exporter import Exporter
 from pki import Authority
 from scraper import Prometheus
@@ -29,23 +29,17 @@ HASH = "$2b$10$y4Y91ZXsqIXBYyD8D4KRQOaRDYj87FHYwZCfcD8i9PW3tc/ub7IJi"
 def differences(servers, expected):
     """Waits until every job of every server shows what it must; prints what they show, returns how many do not."""
 
-    bad = []
-
-    def right():
-        bad.clear()
+    def wrong():
+        found = []
         for server in servers:
             targets = server.targets()
             for job, (health, error) in expected.items():
                 seen = targets.get(job, ("unknown", ""))
                 if seen[0] != health or error not in seen[1]:
-                    bad.append((server.name, job, health, error, *seen))
-        return not bad
+                    found.append((server.name, job, health, error, *seen))
+        return found
 
-    try:
-        until("what is expected of all jobs", 90, right, every=1)
-    except Failed:
-        if not bad:
-            raise
+    bad = last_wrong(90, wrong)
     rows = [(server.name, job, *server.targets().get(job, ("unknown", ""))) for server in servers for job in expected]
     print(table([(name, job, health, error[:70]) for name, job, health, error in rows], ("server", "job", "is", "error")))
     for row in bad:
